@@ -1,0 +1,1 @@
+"""Everything that is seen: the projector, the read model, the Streamlit pages."""

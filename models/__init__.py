@@ -1,0 +1,1 @@
+"""Scores text: language, sentiment, toxicity. Knows nothing of Kafka, Faust or Streamlit."""

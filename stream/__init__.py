@@ -1,0 +1,1 @@
+"""Everything that moves: Kafka, the Faust agents, the sources, the command line."""

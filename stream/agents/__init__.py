@@ -1,0 +1,1 @@
+"""The Faust agents. Thin: decode, call a pure function, send."""

@@ -1,0 +1,79 @@
+"""What can go wrong while posts move; continues the tree of `models.errors`.
+
+    TidegateError                (models.errors)
+    ├── ModelError …             (models.errors)
+    ├── ConfigError              a setting, an option or a config file is wrong
+    ├── MissingExtraError        an optional part is not installed: package, Java, browser
+    ├── BrokerError              the broker cannot be reached, refuses, or lost us
+    │   └── DeliveryError        the broker did not confirm an output; the worker must end
+    ├── StallError               a worker holds partitions and makes no progress
+    ├── SourceError              an input file or feed cannot be read at all
+    └── PostError                one post cannot be a post; becomes a dead letter, never ends a worker
+
+An infrastructure error ends the process with exit code 1 and a restart resumes; a `PostError`
+never does.
+"""
+
+from __future__ import annotations
+
+from models.errors import (
+    ManifestError,
+    ModelBuildError,
+    ModelError,
+    ModelFileError,
+    ModelRuntimeError,
+    TidegateError,
+)
+
+__all__ = [
+    "BrokerError",
+    "ConfigError",
+    "DeliveryError",
+    "ManifestError",
+    "MissingExtraError",
+    "ModelBuildError",
+    "ModelError",
+    "ModelFileError",
+    "ModelRuntimeError",
+    "PostError",
+    "SourceError",
+    "StallError",
+    "TidegateError",
+]
+
+
+class ConfigError(TidegateError):
+    """A setting, an option or a configuration file is wrong."""
+
+
+class MissingExtraError(TidegateError):
+    """Something optional is asked for and not installed."""
+
+
+class BrokerError(TidegateError):
+    """The broker cannot be reached, refuses us, or went away."""
+
+
+class DeliveryError(BrokerError):
+    """The broker did not confirm an output; committing past it would lose a post."""
+
+
+class StallError(TidegateError):
+    """A worker holds partitions with work in them and makes no progress."""
+
+
+class SourceError(TidegateError):
+    """An input cannot be read at all (one bad line in it is a `PostError`)."""
+
+
+class PostError(TidegateError):
+    """A record that cannot be a post.
+
+    Args:
+        reason: a short code (`not-json`, `no-text`, ...), one of `stream.records.DeadLetterReason`.
+        message: a sentence a person understands.
+    """
+
+    def __init__(self, reason: str, message: str, *, where: str | None = None) -> None:
+        super().__init__(message, where=where)
+        self.reason = reason

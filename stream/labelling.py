@@ -1,0 +1,74 @@
+"""From a post and its scores to the label record: pure, shared by the worker and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from models.scores import ModelVersion, TextScores
+from stream.records import LABEL_SCHEMA, Label, ModelRef, Origin, Post, TaskLabel, label_id, rfc3339
+
+#: A label carries the post's text for those downstream, but no more of it than anyone reads.
+MAX_TEXT_CHARS = 10_000
+_DECIMALS = 6
+
+
+def model_refs(models: Mapping[str, ModelVersion]) -> dict[str, ModelRef]:
+    """The `models` field of every label a scorer makes; build it once."""
+    return {task: ModelRef(id=m.id, version=m.version) for task, m in models.items()}
+
+
+def label_of(
+    post: Post,
+    scores: TextScores,
+    models: dict[str, ModelRef],
+    *,
+    labelled_at_ms: int,
+    origin: Origin | None = None,
+) -> Label:
+    """The label record of one post."""
+    return Label(
+        schema=LABEL_SCHEMA,
+        label_id=label_id(post.id, origin, post.rev),
+        post_id=post.id,
+        labels={
+            task: TaskLabel(
+                label=answer.label,
+                score=round(answer.score, _DECIMALS),
+                scores={name: round(value, _DECIMALS) for name, value in answer.scores.items()},
+                unsupported=answer.unsupported,
+            )
+            for task, answer in scores.tasks.items()
+        },
+        models=models,
+        labelled_at=rfc3339(labelled_at_ms),
+        posted_at=rfc3339(origin.timestamp_ms) if origin else None,
+        origin=origin,
+        post=_without_excess(post),
+        truncated=scores.truncated,
+        cleaned=scores.cleaned,
+    )
+
+
+def retraction_of(
+    post: Post, models: dict[str, ModelRef], *, labelled_at_ms: int, origin: Origin | None = None
+) -> Label:
+    """The record that takes a deleted post's labels back; it repeats no text."""
+    return Label(
+        schema=LABEL_SCHEMA,
+        label_id=label_id(post.id, origin, post.rev),
+        post_id=post.id,
+        labels={},
+        models=models,
+        labelled_at=rfc3339(labelled_at_ms),
+        posted_at=rfc3339(origin.timestamp_ms) if origin else None,
+        origin=origin,
+        post=Post(id=post.id, op="delete", source=post.source, author=post.author),
+        retracted=True,
+    )
+
+
+def _without_excess(post: Post) -> Post:
+    if post.text is None or len(post.text) <= MAX_TEXT_CHARS:
+        return post
+    fields = {name: getattr(post, name) for name in Post.__struct_fields__}
+    return Post(**{**fields, "text": post.text[:MAX_TEXT_CHARS]})

@@ -1,0 +1,217 @@
+"""Every setting of every process, in one place.
+
+Precedence: a flag, then the environment (`TIDEGATE_KAFKA__BOOTSTRAP=...`), then the file that
+`TIDEGATE_CONFIG` names (TOML), then the default. A variable or key that we do not know is an
+error with a suggestion, never ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from stream.errors import ConfigError
+
+ENV_PREFIX = "TIDEGATE_"
+CONFIG_VARIABLE = "TIDEGATE_CONFIG"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Section):
+    """The broker and how to talk to it."""
+
+    bootstrap: str = Field(
+        "127.0.0.1:9092", description="host:port of the broker, or several, comma-separated"
+    )
+    topic_prefix: str = Field(
+        "", description="put before every topic's name", pattern=r"^[a-zA-Z0-9._-]*$"
+    )
+    partitions: int = Field(
+        4, ge=1, le=1000, description="partitions of the topics that are created"
+    )
+    replication: int = Field(
+        1, ge=1, le=16, description="copies of each partition of the topics that are created"
+    )
+    group: str = Field("tidegate", min_length=1, description="the workers' consumer group")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="as in Kafka's own clients"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="as in Kafka's own clients"
+    )
+    username: str | None = Field(None, description="SASL user")
+    password: SecretStr | None = Field(None, description="SASL password")
+    ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the broker's certificate"
+    )
+    request_timeout_s: float = Field(
+        30.0, gt=0, description="a produce request older than this has failed"
+    )
+    session_timeout_s: float = Field(
+        10.0, gt=0, description="a worker silent for this long loses its partitions"
+    )
+
+
+class ModelSettings(_Section):
+    """Which models score, and on what."""
+
+    manifest: Path | None = Field(None, description="manifest file; default: the bundled one")
+    preset: str = Field("compact", description="which models of the manifest serve the tasks")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:n; what is asked for must be there",
+    )
+    threads: int = Field(0, ge=0, le=256, description="threads of one ONNX session; 0: every core")
+    batch_tokens: int = Field(
+        1536, ge=64, le=1_000_000, description="tokens, padding included, of one inference call"
+    )
+
+
+class WorkerSettings(_Section):
+    """The Faust worker."""
+
+    batch_posts: int = Field(512, ge=1, le=100_000, description="most posts scored as one batch")
+    batch_delay_s: float = Field(0.01, ge=0, le=10, description="longest wait for a batch to fill")
+    in_flight_batches: int = Field(
+        4, ge=1, le=64, description="batches between consumer and broker; bounds the memory"
+    )
+    commit_interval_s: float = Field(
+        1.0, gt=0, description="how often confirmed offsets are committed"
+    )
+    stall_timeout_s: float = Field(
+        60.0, gt=0, description="no progress for this long with work at hand ends the worker"
+    )
+    stop_timeout_s: float = Field(
+        20.0, gt=0, description="longest wait for posts in flight on SIGTERM"
+    )
+    instance: str | None = Field(None, description="static member name in the group; default: none")
+
+
+class DashboardSettings(_Section):
+    """The read model and the web page."""
+
+    host: str = Field("127.0.0.1", description="address the dashboard listens on")
+    port: int = Field(
+        8501, ge=0, le=65535, description="port the dashboard listens on; 0: a free one"
+    )
+    database: Path = Field(
+        Path(".tidegate/read-model.db"), description="SQLite file of the read model"
+    )
+    retention_posts: int = Field(1_000_000, ge=1000, description="posts kept in the read model")
+
+
+class LogSettings(_Section):
+    """Logs, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="post texts appear at debug only"
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, else json"
+    )
+
+
+class Settings(_Section):
+    """All settings. Build it with `load_settings`, which explains mistakes."""
+
+    kafka: KafkaSettings = KafkaSettings()  # type: ignore[call-arg]
+    models: ModelSettings = ModelSettings()  # type: ignore[call-arg]
+    worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
+    dashboard: DashboardSettings = DashboardSettings()  # type: ignore[call-arg]
+    log: LogSettings = LogSettings()  # type: ignore[call-arg]
+
+
+def setting_names() -> Iterator[tuple[str, str]]:
+    """Every setting as (`section.name`, environment variable), in the order of the classes."""
+    for section, section_field in Settings.model_fields.items():
+        annotation = section_field.annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        for name in annotation.model_fields:
+            yield f"{section}.{name}", f"{ENV_PREFIX}{section}__{name}".upper()
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings in force.
+
+    Args:
+        overrides: flags, as `{"kafka.bootstrap": "..."}`; None values are left out.
+        environ: the environment; default: the process's.
+
+    Raises:
+        ConfigError: an unknown variable or key, or a value that does not fit.
+    """
+    environ = os.environ if environ is None else environ
+    names = dict(setting_names())
+    variables = {variable: name for name, variable in names.items()}
+    merged: dict[str, dict[str, Any]] = {}
+    origin: dict[str, str] = {}
+
+    def put(name: str, value: Any, where: str) -> None:
+        section, _, key = name.partition(".")
+        merged.setdefault(section, {})[key] = value
+        origin[name] = where
+
+    config = environ.get(CONFIG_VARIABLE)
+    if config:
+        for name, value in _read_file(Path(config)):
+            if name not in names:
+                raise ConfigError(
+                    f"unknown setting `{name}`", where=config, hint=_suggestion(name, names)
+                )
+            put(name, value, config)
+    for variable, value in environ.items():
+        if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        if variable not in variables:
+            raise ConfigError(
+                f"unknown environment variable `{variable}`", hint=_suggestion(variable, variables)
+            )
+        put(variables[variable], value, f"environment variable {variable}")
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            put(name, value, "command line")
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:2])
+        raise ConfigError(
+            f"`{name}`: {first['msg'][:1].lower()}{first['msg'][1:]}",
+            where=origin.get(name),
+            hint="`tidegate config` lists every setting with its meaning",
+        ) from exc
+
+
+def _read_file(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read the configuration file: {exc.strerror}", where=str(path)
+        ) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"not TOML: {exc}", where=str(path)) from exc
+    for section, values in data.items():
+        if not isinstance(values, dict):
+            yield section, values
+            continue
+        for key, value in values.items():
+            yield f"{section}.{key}", value
+
+
+def _suggestion(name: str, known: Mapping[str, str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean `{close[0]}`?" if close else "`tidegate config` lists every setting"

@@ -1,0 +1,51 @@
+"""The one catalogue of topics: name, key, record, retention. Code, CLI, docs and tests read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from stream.records import DeadLetter, Label, Post
+
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic of the product.
+
+    `partitioned` topics all have the partition count of the settings, because a label goes to
+    the partition number its post came from. `retention_s` is None where records never expire.
+    """
+
+    name: str
+    key: str
+    record: type[msgspec.Struct]
+    description: str
+    retention_s: int | None
+    cleanup: Literal["delete", "compact"] = "delete"
+    partitioned: bool = True
+
+    def full_name(self, prefix: str) -> str:
+        """The topic's name on the broker."""
+        return f"{prefix}{self.name}"
+
+    def config(self) -> dict[str, str]:
+        """The topic's settings in Kafka's own words."""
+        retention_ms = -1 if self.retention_s is None else self.retention_s * 1000
+        return {"cleanup.policy": self.cleanup, "retention.ms": str(retention_ms)}
+
+
+POSTS = Topic("posts", "author, or id", Post, "posts to be labelled", 7 * _DAY_S)
+LABELS = Topic("labels", "as the post", Label, "every model's scores for a post", 7 * _DAY_S)
+DEAD_LETTERS = Topic(
+    "dead-letters",
+    "as the input",
+    DeadLetter,
+    "records that could not be posts, with the original bytes and the reason",
+    30 * _DAY_S,
+)
+
+CATALOGUE: tuple[Topic, ...] = (POSTS, LABELS, DEAD_LETTERS)
