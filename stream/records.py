@@ -24,6 +24,8 @@ DEAD_LETTER_SCHEMA: Final = "tidegate.dead-letter.v1"
 MAX_ID_CHARS: Final = 512
 #: More of an unreadable record than this is not kept: it must fit into a broker's default message.
 MAX_ORIGINAL_BYTES: Final = 256 * 1024
+#: Every encoder and decoder downstream recurses; the same bound for all, far below their own.
+MAX_DEPTH: Final = 64
 
 Op = Literal["create", "update", "delete"]
 
@@ -42,6 +44,7 @@ class DeadLetterReason(StrEnum):
     TOO_LARGE = "too-large"
     TOO_DEEP = "too-deep"
     EMPTY = "empty"
+    BAD_ROW = "bad-row"
     SCORING_FAILED = "scoring-failed"
 
 
@@ -179,8 +182,12 @@ decode_label: Final = msgspec.json.Decoder(Label).decode
 decode_dead_letter: Final = msgspec.json.Decoder(DeadLetter).decode
 
 
-def decode_post(value: bytes | None) -> Post:
+def decode_post(value: bytes | None, *, default_id: str | None = None) -> Post:
     """The post in a record's value; unknown fields are moved into `meta`.
+
+    Args:
+        value: the bytes, UTF-8 JSON.
+        default_id: the id of a post that brings none; without it such a record is refused.
 
     Raises:
         PostError: it is not a post; `reason` is a `DeadLetterReason`.
@@ -191,11 +198,13 @@ def decode_post(value: bytes | None) -> Post:
         post: Post = _known_post.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # Either a field that we do not know or a real mistake; the slow way tells which.
-        post = post_from_object(_decode_object(value))
+        return post_from_object(_decode_object(value), default_id=default_id)
+    if not post.id and default_id:
+        post = msgspec.structs.replace(post, id=default_id)
     return _checked(post)
 
 
-def post_from_object(data: dict[str, Any]) -> Post:
+def post_from_object(data: dict[str, Any], *, default_id: str | None = None) -> Post:
     """A post from decoded JSON, a CSV row or the like: numbers as ids, unknown fields to `meta`.
 
     Raises:
@@ -211,6 +220,8 @@ def post_from_object(data: dict[str, Any]) -> Post:
     if type(known.get("id")) is int:
         known["id"] = str(known["id"])
     if known.get("id") in (None, ""):
+        known["id"] = default_id
+    if known["id"] is None:
         raise PostError(DeadLetterReason.NO_ID, "the post has no `id`")
     if known.get("text") is None and known.get("op") != "delete":
         how = "is null" if "text" in known else "is missing"
@@ -264,7 +275,20 @@ def _checked(post: Post) -> Post:
         )
     if post.text is None and post.op != "delete":
         raise PostError(DeadLetterReason.NO_TEXT, "`text` is missing")
+    if post.meta and _deeper_than(post.meta, MAX_DEPTH):
+        raise PostError(
+            DeadLetterReason.TOO_DEEP, f"the JSON is nested more than {MAX_DEPTH} levels deep"
+        )
     return post
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    inner = (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    )
+    if inner is None:
+        return False
+    return levels == 0 or any(_deeper_than(item, levels - 1) for item in inner)
 
 
 def _explained(exc: Exception) -> str:
