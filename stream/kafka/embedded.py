@@ -10,7 +10,6 @@ import contextlib
 import os
 import secrets
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -19,12 +18,14 @@ from types import TracebackType
 from typing import Self
 
 from stream.errors import BrokerError, MissingExtraError
+from stream.kafka.wire import Wire, WireError
 
 _SUPERVISOR = Path(__file__).with_name("broker_supervisor.py")
 _HOST = "127.0.0.1"
 #: Another process may take a port between our finding it free and the broker's binding it.
 _PORT_ATTEMPTS = 8
 _READY_TIMEOUT_S = 20.0
+_ANSWER_TIMEOUT_S = 1.0
 _STOP_TIMEOUT_S = 6.0
 
 
@@ -170,7 +171,7 @@ class EmbeddedBroker:
         """Wait for *our* broker: a stranger on the port answers with another cluster's id."""
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while self.alive and time.monotonic() < deadline:
-            if cluster_id_at(port) == cluster_id:
+            if _cluster_id(port) == cluster_id:
                 return True
             time.sleep(0.01)
         return False
@@ -182,36 +183,13 @@ class EmbeddedBroker:
         return ":\n    " + "\n    ".join(lines) if lines else ""
 
 
-def cluster_id_at(port: int, timeout_s: float = 1.0) -> str | None:
-    """The cluster id that the broker on this loopback port tells; None where nobody does.
-
-    One Metadata request (key 3, version 4) for no topics, without a client library: it runs every
-    ten milliseconds until the broker is up.
-    """
-    request = struct.pack(">hhih8si?", 3, 4, 0, 8, b"tidegate", 0, False)
+def _cluster_id(port: int) -> str | None:
+    """The cluster id that the broker on this loopback port tells; None where nobody does."""
     try:
-        with socket.create_connection((_HOST, port), timeout_s) as connection:
-            connection.settimeout(timeout_s)
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            reader = connection.makefile("rb")
-            (size,) = struct.unpack(">i", reader.read(4))
-            response = reader.read(size) if 0 < size < 65_536 else b""
-        return _cluster_id(response)
-    except (OSError, struct.error, UnicodeDecodeError):
+        with socket.create_connection((_HOST, port), _ANSWER_TIMEOUT_S) as connection:
+            return Wire(connection).cluster().cluster_id
+    except (OSError, WireError):
         return None
-
-
-def _cluster_id(response: bytes) -> str | None:
-    """Skip correlation id and throttle time, then brokers (id, host, port, rack): next comes the id."""
-    (brokers,) = struct.unpack_from(">i", response, 8)
-    at = 12
-    for _ in range(brokers):
-        (host_size,) = struct.unpack_from(">h", response, at + 4)
-        at += 4 + 2 + host_size + 4
-        (rack_size,) = struct.unpack_from(">h", response, at)
-        at += 2 + max(rack_size, 0)
-    (size,) = struct.unpack_from(">h", response, at)
-    return None if size < 0 else response[at + 2 : at + 2 + size].decode()
 
 
 def _free_port() -> int:
