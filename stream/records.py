@@ -224,8 +224,7 @@ def post_from_object(data: dict[str, Any], *, default_id: str | None = None) -> 
     if known["id"] is None:
         raise PostError(DeadLetterReason.NO_ID, "the post has no `id`")
     if known.get("text") is None and known.get("op") != "delete":
-        how = "is null" if "text" in known else "is missing"
-        raise PostError(DeadLetterReason.NO_TEXT, f"`text` {how}")
+        raise PostError(DeadLetterReason.NO_TEXT, "`text` is missing or null")
     for name in [name for name, value in known.items() if value is None]:
         del known[name]  # null is how many producers write "not there"
     try:
@@ -274,7 +273,7 @@ def _checked(post: Post) -> Post:
             f"`id` has {len(post.id)} characters, more than {MAX_ID_CHARS}",
         )
     if post.text is None and post.op != "delete":
-        raise PostError(DeadLetterReason.NO_TEXT, "`text` is missing")
+        raise PostError(DeadLetterReason.NO_TEXT, "`text` is missing or null")
     if post.meta and _deeper_than(post.meta, MAX_DEPTH):
         raise PostError(
             DeadLetterReason.TOO_DEEP, f"the JSON is nested more than {MAX_DEPTH} levels deep"
@@ -291,11 +290,27 @@ def _deeper_than(value: object, levels: int) -> bool:
     return levels == 0 or any(_deeper_than(item, levels - 1) for item in inner)
 
 
+#: The decoder's names of types as a person says them.
+_KINDS = {
+    "str": "a string",
+    "int": "a number",
+    "float": "a fraction",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
 def _explained(exc: Exception) -> str:
-    """The decoder's message in our words: `text` instead of `$.text`."""
+    """The decoder's message in our words: "`text` should be a string, not a number"."""
     message = str(exc).removeprefix("JSON is malformed: ")
     message = re.sub(r" - at `\$\.?(.*?)`$", lambda m: f" in `{m[1]}`" if m[1] else "", message)
-    return message[:1].lower() + message[1:]
+    wrong = re.fullmatch(r"Expected `(.*?)`, got `(.*?)` in `(.*)`", message)
+    if wrong is None:
+        return message[:1].lower() + message[1:]
+    wanted = [_KINDS.get(kind, kind) for kind in wrong[1].split(" | ") if kind != "null"]
+    return f"`{wrong[3]}` should be {' or '.join(wanted)}, not {_KINDS.get(wrong[2], wrong[2])}"
 
 
 def _lone_surrogate(value: bytes) -> str | None:
