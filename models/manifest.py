@@ -1,0 +1,294 @@
+"""The manifest: which models serve which tasks, and everything a scorer must know about them.
+
+A preset names models; together they answer each task once. Nothing about a model is written in
+code. A file is used only while its sha256 is the manifest's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+
+from models.errors import ManifestError, ModelFileError
+
+MANIFEST_SCHEMA: Final = "tidegate.models.v1"
+#: The task whose answer decides whether the other tasks know a text's language.
+LANGUAGE_TASK: Final = "language"
+_HASH_CHUNK = 1 << 20
+
+Threshold = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One task's part of a model's logits.
+
+    `softmax`: one answer, the most probable label. `sigmoid`: several labels at once, each with
+    its threshold; the answer is the highest label at or over its own, or `none`.
+    `languages` are those the task was measured on, empty where that is not known; `top` is how
+    many scores a label record carries (0: all).
+    """
+
+    activation: Literal["softmax", "sigmoid"]
+    slice: tuple[int, int]
+    labels: Annotated[list[str], msgspec.Meta(min_length=1)]
+    thresholds: dict[str, Threshold] = msgspec.field(default_factory=dict)
+    languages: list[str] = msgspec.field(default_factory=list)
+    top: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One graph with its tokenizer. `files` are relative to `folder`, and that to the manifest.
+
+    `devices` are where the graph runs as it was measured, best first.
+    """
+
+    id: str
+    version: str
+    licence: str
+    folder: str
+    graph: str
+    tokenizer: str
+    max_tokens: Annotated[int, msgspec.Meta(ge=4, le=8192)]
+    files: dict[str, Sha256]
+    heads: dict[str, Head]
+    devices: list[Literal["cpu", "cuda"]] = msgspec.field(default_factory=lambda: ["cpu", "cuda"])
+
+    @property
+    def width(self) -> int:
+        """Number of logits the heads read."""
+        return max(head.slice[1] for head in self.heads.values())
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: Literal["tidegate.models.v1"]
+    presets: dict[str, list[str]]
+    models: dict[str, Model]
+
+
+class FileCheck(NamedTuple):
+    """What `Manifest.verify` found out about one file; `problem` is None when all is well."""
+
+    model: str
+    file: str
+    size: int
+    problem: str | None
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A manifest that holds together, and where it was read."""
+
+    path: Path
+    presets: Mapping[str, list[str]]
+    models: Mapping[str, Model]
+
+    def preset(self, name: str) -> dict[str, Model]:
+        """The models of a preset by their name in the manifest.
+
+        Raises:
+            ManifestError: there is no such preset.
+        """
+        if name not in self.presets:
+            known = ", ".join(f"`{preset}`" for preset in sorted(self.presets))
+            raise ManifestError(
+                f"no preset `{name}`", where=str(self.path), hint=f"there is {known or 'none'}"
+            )
+        return {model: self.models[model] for model in self.presets[name]}
+
+    def model(self, name: str) -> Model:
+        """The model called `name`.
+
+        Raises:
+            ManifestError: there is no such model.
+        """
+        if name not in self.models:
+            known = ", ".join(f"`{model}`" for model in sorted(self.models))
+            raise ManifestError(
+                f"no model `{name}`", where=str(self.path), hint=f"there is {known or 'none'}"
+            )
+        return self.models[name]
+
+    def file(self, model: Model, name: str) -> Path:
+        """Where one of a model's files lies."""
+        return self.path.parent / model.folder / name
+
+    def check_files(self, name: str) -> Iterator[FileCheck]:
+        """Every file of the model `name` with its problem, if it has one."""
+        model = self.model(name)
+        for file, wanted in model.files.items():
+            path = self.file(model, file)
+            try:
+                size = path.stat().st_size
+                found = sha256_of(path)
+            except FileNotFoundError:
+                yield FileCheck(name, file, 0, "missing")
+            except OSError as exc:
+                yield FileCheck(name, file, 0, f"cannot be read: {exc.strerror}")
+            else:
+                problem = None if found == wanted else f"sha256 is {found}, not {wanted}"
+                yield FileCheck(name, file, size, problem)
+
+    def verify(self, name: str) -> None:
+        """Check the files of the model `name` against their hashes.
+
+        Raises:
+            ModelFileError: a file is missing or is another one than the manifest names.
+        """
+        for check in self.check_files(name):
+            if check.problem is not None:
+                raise ModelFileError(
+                    f"model `{name}`: file `{check.file}`: {check.problem}",
+                    where=str(self.file(self.models[name], check.file)),
+                    hint="restore the file (`git checkout` or a fresh install), or, if the change "
+                    "is yours, write its new sha256 into the manifest",
+                )
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def bundled_manifest_path() -> Path:
+    """The manifest that comes with Tidegate."""
+    return Path(str(resources.files("models") / "manifest.toml"))
+
+
+def load_manifest(path: Path | None = None) -> Manifest:
+    """Read and check a manifest; default: the bundled one.
+
+    Raises:
+        ManifestError: it is not there, is not a manifest, or contradicts itself.
+    """
+    path = bundled_manifest_path() if path is None else path
+    try:
+        document = msgspec.toml.decode(path.read_bytes(), type=_Document)
+    except OSError as exc:
+        raise ManifestError(
+            f"cannot read the manifest: {exc.strerror}",
+            where=str(path),
+            hint="set `models.manifest` to a file, or leave it out for the bundled one",
+        ) from exc
+    except msgspec.ValidationError as exc:
+        message, _, place = str(exc).partition(" - at ")
+        at = place.strip("`").removeprefix("$.") or "the top"
+        raise ManifestError(
+            f"`{at}`: {message[:1].lower()}{message[1:]}",
+            where=str(path),
+            hint="docs/models/manifest.md describes every key",
+        ) from exc
+    except (msgspec.DecodeError, ValueError) as exc:
+        raise ManifestError(f"not TOML: {exc}", where=str(path)) from exc
+    problem = next(_contradictions(document), None)
+    if problem is not None:
+        raise ManifestError(
+            problem, where=str(path), hint="docs/models/manifest.md describes every key"
+        )
+    return Manifest(path=path, presets=document.presets, models=document.models)
+
+
+def _contradictions(document: _Document) -> Iterator[str]:
+    for name, model in document.models.items():
+        yield from (f"model `{name}`: {problem}" for problem in _model_contradictions(model))
+    for preset, names in document.presets.items():
+        owner: dict[str, str] = {}
+        for name in names:
+            if name not in document.models:
+                yield f"preset `{preset}` names the model `{name}`, which is not there"
+                return
+            for task in document.models[name].heads:
+                if task in owner:
+                    yield f"preset `{preset}`: both `{owner[task]}` and `{name}` answer `{task}`"
+                owner[task] = name
+        if not owner:
+            yield f"preset `{preset}` answers no task"
+
+
+def _model_contradictions(model: Model) -> Iterator[str]:
+    for role, file in (("graph", model.graph), ("tokenizer", model.tokenizer)):
+        if file not in model.files:
+            yield f"the {role} `{file}` is not among its `files`"
+    for file in model.files:
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            yield f"file `{file}` lies outside the model's folder"
+    if not model.heads:
+        yield "it has no heads"
+    end = 0
+    for task, head in sorted(model.heads.items(), key=lambda item: item[1].slice):
+        start, stop = head.slice
+        if start < end:
+            yield f"head `{task}`: its slice [{start}, {stop}] overlaps another head's"
+        if stop - start != len(head.labels):
+            yield (
+                f"head `{task}`: {len(head.labels)} labels do not match the slice "
+                f"[{start}, {stop}] of {stop - start} logits"
+            )
+        yield from (f"head `{task}`: {problem}" for problem in _head_contradictions(head))
+        end = stop
+
+
+def _head_contradictions(head: Head) -> Iterator[str]:
+    for label, count in Counter(head.labels).items():
+        if count > 1:
+            yield f"label `{label}` stands there twice"
+    for label in head.thresholds:
+        if label not in head.labels:
+            yield f"threshold of `{label}`, which is not one of its labels"
+    if head.activation == "softmax" and head.thresholds:
+        yield "thresholds belong to `sigmoid`; `softmax` answers the most probable label"
+    if head.activation == "sigmoid":
+        if "none" in head.labels:
+            yield "`none` cannot be a label: it says that no label reached its threshold"
+        for label in head.labels:
+            if label not in head.thresholds:
+                yield f"label `{label}` has no threshold"
+
+
+def manifest_toml(presets: Mapping[str, list[str]], models: Mapping[str, Model]) -> str:
+    """A manifest as text; `load_manifest` reads it back unchanged."""
+    lines = [
+        "# Which models serve which tasks. Written by `tidegate models build`;",
+        "# docs/models/manifest.md describes every key.",
+        "",
+        f"schema = {_toml(MANIFEST_SCHEMA)}",
+        "",
+        "[presets]",
+        *(f"{_key(name)} = {_toml(names)}" for name, names in presets.items()),
+    ]
+    for name, model in models.items():
+        fields = msgspec.structs.asdict(model)
+        heads = fields.pop("heads")
+        files = fields.pop("files")
+        table = f"models.{_key(name)}"
+        lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in fields.items())]
+        lines += ["", f"[{table}.files]", *(f"{_key(k)} = {_toml(v)}" for k, v in files.items())]
+        for task, head in heads.items():
+            values = msgspec.structs.asdict(head)
+            thresholds = values.pop("thresholds")
+            lines += ["", f"[{table}.heads.{_key(task)}]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+            if thresholds:
+                inner = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in thresholds.items())
+                lines.append(f"thresholds = {{ {inner} }}")
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    return name if bare else _toml(name)
+
+
+def _toml(value: str | float | list[str] | tuple[int, ...]) -> str:
+    """A TOML value; JSON's strings, numbers and arrays are TOML's, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
