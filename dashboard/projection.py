@@ -1,0 +1,239 @@
+"""From a record on a topic to a row of the read model: pure, no database and no broker.
+
+Invariant: which of a post's label records counts depends on the records alone, never on the order
+they are read in. The newest place of the post wins: its timestamp first, because a delete may
+travel on another partition than the post it deletes, then partition and offset. Two records of
+the same place (a worker that died before its commit) are one answer, and the first made counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from stream.records import (
+    MAX_ID_CHARS,
+    Author,
+    DeadLetter,
+    Label,
+    TaskLabel,
+    decode_dead_letter,
+    decode_label,
+)
+
+#: Widths of the rollup buckets in seconds: the fine ones for the last hours, the coarse ones kept.
+FINE_S: Final = 10
+COARSE_S: Final = 300
+WIDTHS_S: Final = (FINE_S, COARSE_S)
+
+#: Latency bins are a twentieth of a decade wide: a percentile read from them is within 12 %.
+_BINS_PER_DECADE: Final = 20
+
+_MAX_NAME_CHARS: Final = 120
+_MAX_PREVIEW_BYTES: Final = 2048
+_MAX_INT: Final = 2**62
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,34}")
+
+_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+class Place(NamedTuple):
+    """Where a record itself was read."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class PostRow(NamedTuple):
+    """One row of `posts`, in the order of its columns, then the record as it was.
+
+    Empty strings stand for a task that did not answer; a retracted post keeps its place and
+    nothing else.
+    """
+
+    post_id: str
+    origin_ms: int
+    origin_partition: int
+    origin_offset: int
+    posted_ms: int
+    labelled_ms: int
+    retracted: bool
+    text: str
+    source: str
+    author: str
+    language: str
+    language_score: float
+    sentiment: str
+    sentiment_score: float
+    toxicity: str
+    toxicity_score: float
+    unsupported: str
+    models: str
+    record: bytes
+
+    def wins_over(self, other: PostRow) -> bool:
+        """Whether this record, not the other, is what the post's labels are."""
+        if self[1:4] != other[1:4]:
+            return self[1:4] > other[1:4]
+        return self.labelled_ms < other.labelled_ms
+
+
+class DeadLetterRow(NamedTuple):
+    """One row of `dead_letters`, in the order of its columns; the original cut to a preview."""
+
+    dead_letter_id: str
+    at_ms: int
+    reason: str
+    error: str
+    topic: str
+    partition: int
+    offset: int
+    input: str
+    post_id: str
+    attempt: int
+    original: bytes
+    original_bytes: int
+
+
+class UnreadableRecordError(ValueError):
+    """A record that is not what its topic promises; counted and skipped."""
+
+
+def post_row(value: bytes | None, place: Place) -> PostRow:
+    """The row of a record on `labels`.
+
+    Raises:
+        UnreadableRecordError: it is not a label record.
+    """
+    try:
+        label = decode_label(value or b"")
+        return _post_row(label, value or b"", place)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        raise UnreadableRecordError(str(exc)) from exc
+
+
+def dead_letter_row(value: bytes | None, place: Place) -> DeadLetterRow:
+    """The row of a record on `dead-letters`.
+
+    The same input rejected twice (a worker that died before its commit) is one dead letter; one
+    that a producer wrote, without a place on a topic, is known by its own place.
+
+    Raises:
+        UnreadableRecordError: it is not a dead letter.
+    """
+    try:
+        letter = decode_dead_letter(value or b"")
+        return _dead_letter_row(letter, place)
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+        raise UnreadableRecordError(str(exc)) from exc
+
+
+def _post_row(label: Label, value: bytes, place: Place) -> PostRow:
+    if not 0 < len(label.post_id) <= MAX_ID_CHARS:
+        raise ValueError("`post_id` is empty or too long")
+    origin = label.origin
+    labelled_ms = timestamp_ms(label.labelled_at)
+    origin_ms, partition, offset = (
+        (origin.timestamp_ms, origin.partition, origin.offset)
+        if origin
+        else (place.timestamp_ms, place.partition, place.offset)
+    )
+    if max(abs(origin_ms), abs(partition), abs(offset)) > _MAX_INT:
+        raise ValueError("`origin` holds a number that no broker gives")
+    posted_ms = timestamp_ms(label.posted_at) if label.posted_at else labelled_ms
+    if label.retracted:
+        return PostRow(
+            label.post_id, origin_ms, partition, offset, posted_ms, labelled_ms, True,
+            "", "", "", "", 0.0, "", 0.0, "", 0.0, "", "", b"",
+        )  # fmt: skip
+    post = label.post
+    language, language_score = _answer(label.labels.get("language"))
+    sentiment, sentiment_score = _answer(label.labels.get("sentiment"))
+    toxicity, toxicity_score = _answer(label.labels.get("toxicity"))
+    return PostRow(
+        label.post_id,
+        origin_ms,
+        partition,
+        offset,
+        posted_ms,
+        labelled_ms,
+        False,
+        (post.text or "") if post else "",
+        _name(post.source if post else None),
+        _name(_author(post.author) if post else None),
+        language,
+        language_score,
+        sentiment,
+        sentiment_score,
+        toxicity,
+        toxicity_score,
+        " ".join(sorted(task for task, answer in label.labels.items() if answer.unsupported)),
+        _canonical(label.models).decode(),
+        value,
+    )
+
+
+def _dead_letter_row(letter: DeadLetter, place: Place) -> DeadLetterRow:
+    origin = letter.origin
+    if origin and max(abs(origin.partition), abs(origin.offset)) > _MAX_INT:
+        raise ValueError("`origin` holds a number that no broker gives")
+    return DeadLetterRow(
+        (
+            f"{origin.topic}/{origin.partition}/{origin.offset}"
+            if origin
+            else f"dead-letters/{place.partition}/{place.offset}"
+        ),
+        timestamp_ms(letter.at),
+        _name(letter.reason),
+        letter.error[:1000],
+        origin.topic if origin else "",
+        origin.partition if origin else -1,
+        origin.offset if origin else -1,
+        letter.input or "",
+        letter.post_id or "",
+        min(letter.attempt, _MAX_INT),
+        letter.original[:_MAX_PREVIEW_BYTES],
+        min(letter.original_bytes, _MAX_INT),
+    )
+
+
+def _answer(answer: TaskLabel | None) -> tuple[str, float]:
+    """A task's label and score; a label that is no label is left out of charts and filters."""
+    if answer is None or not _TAG.fullmatch(answer.label):
+        return "", 0.0
+    return answer.label, min(max(answer.score, 0.0), 1.0)
+
+
+def _author(author: str | Author | None) -> str | None:
+    return (author.handle or author.id) if isinstance(author, Author) else author
+
+
+def _name(name: str | None) -> str:
+    return (name or "")[:_MAX_NAME_CHARS]
+
+
+def timestamp_ms(rfc3339: str) -> int:
+    """Milliseconds since the epoch; a time without a zone is UTC.
+
+    Raises:
+        ValueError: not a time.
+    """
+    at = datetime.fromisoformat(rfc3339)
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return round(at.timestamp() * 1000)
+
+
+def latency_bin(latency_ms: int) -> int:
+    """The bin of the latency histogram; clocks that disagree give 0, not a negative latency."""
+    return round(_BINS_PER_DECADE * math.log10(max(latency_ms, 0) + 1))
+
+
+def bin_ms(latency_bin: int) -> float:
+    """The latency in the middle of a bin, in milliseconds."""
+    return float(10 ** (latency_bin / _BINS_PER_DECADE)) - 1

@@ -1,0 +1,329 @@
+"""The projector: topics in, read model out, in a process of its own.
+
+Invariant: the read model's own offsets say what has been read, nothing else does. There is no
+consumer group to rebalance or expire: the projector takes every partition and goes on from the
+offsets that were written in the same transaction as the rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import structlog
+
+from dashboard.broker_watch import BrokerWatch, Sample
+from dashboard.projection import Place, UnreadableRecordError, dead_letter_row, post_row
+from dashboard.store import Batch, Store
+from stream.errors import TidegateError
+from stream.kafka.client import kafka_python_config, reason_of
+from stream.settings import Settings, load_settings
+from stream.topics import DEAD_LETTERS, LABELS
+
+_MAX_POLL_RECORDS: Final = 5_000
+_POLL_TIMEOUT_MS: Final = 250
+#: With less than this at hand, waiting a moment makes one transaction of many.
+_FULL_BATCH: Final = 500
+_GATHER_S: Final = 0.1
+_BEAT_S: Final = 1.0
+_TIDY_S: Final = 20.0
+_FETCH_BYTES: Final = 4 * 1024 * 1024
+
+log = structlog.get_logger("tidegate.projector")
+
+
+class Projector:
+    """Reads labels and dead letters into a store until it is told to stop."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        prefix = settings.kafka.topic_prefix
+        self._kafka = settings.kafka
+        self._store = store
+        self._labels = LABELS.full_name(prefix)
+        self._dead_letters = DEAD_LETTERS.full_name(prefix)
+        self._watch = BrokerWatch(settings.kafka)
+        self._consumer: Any = None
+        self._assigned: dict[str, tuple[int, ...]] = {}
+        self._topic_ids: dict[str, str] = {}
+        self._seen: Sample | None = None
+        self._rate = _Rate()
+        self._next_beat = 0.0
+        self._next_tidy = 0.0
+        self._error: str | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Read until `stop` is set.
+
+        Raises:
+            ReadModelError: the file cannot be written.
+        """
+        self._watch.start()
+        try:
+            while not stop.is_set():
+                self._look(self._watch.latest)
+                read = self._read() if self._assigned else 0
+                self._beat()
+                if read < _FULL_BATCH:
+                    stop.wait(_GATHER_S)
+        finally:
+            self._watch.close()
+            self._close()
+            self._store.beat("projector", "stopped", _now_ms(), {"kafka": self._kafka.bootstrap})
+
+    def _look(self, sample: Sample | None) -> None:
+        """Take in what the watch saw: backlog, new partitions, a topic made anew."""
+        if sample is None or sample is self._seen:
+            return
+        self._seen = sample
+        workers = {"group": self._kafka.group, "members": sample.group_members}
+        broker: dict[str, Any] = {"kafka": self._kafka.bootstrap}
+        if sample.error is not None:
+            self._store.beat("broker", "away", sample.at_ms, broker | {"error": sample.error})
+            return
+        topics = {
+            name: sample.topics[name]
+            for name in (self._labels, self._dead_letters)
+            if name in sample.topics
+        }
+        broker |= {"cluster": sample.cluster_id, "brokers": list(sample.brokers)}
+        self._store.beat("broker", "ready" if topics else "no-topics", sample.at_ms, broker)
+        self._store.beat("workers", sample.group_state or "none", sample.at_ms, workers)
+        self._store.sample_backlog(sample.backlog, sample.at_ms)
+        changed = False
+        for name, topic in topics.items():
+            known = self._store.topic_id(name)
+            if known is not None and topic.topic_id and known != topic.topic_id:
+                self._recreated(name)
+                changed = True
+            if topic.topic_id and known != topic.topic_id:
+                self._store.remember_topic(name, topic.topic_id)
+        partitions = {name: topic.partitions for name, topic in topics.items()}
+        if partitions and (changed or partitions != self._assigned):
+            self._assign(partitions)
+
+    def _recreated(self, topic: str) -> None:
+        message = f"`{topic}` was deleted and made anew: reading it from its beginning"
+        log.warning("topic recreated", topic=topic)
+        self._store.forget_offsets(topic)
+        self._store.notice("topic-recreated", message, _now_ms())
+
+    def _assign(self, partitions: dict[str, tuple[int, ...]]) -> None:
+        from kafka import KafkaConsumer, TopicPartition
+        from kafka.errors import KafkaError
+
+        try:
+            if self._consumer is None:
+                self._consumer = KafkaConsumer(
+                    **kafka_python_config(self._kafka) | {"bootstrap_timeout_ms": 5000},
+                    enable_auto_commit=False,
+                    auto_offset_reset="none",
+                    max_poll_records=_MAX_POLL_RECORDS,
+                    max_partition_fetch_bytes=_FETCH_BYTES,
+                    fetch_max_wait_ms=_POLL_TIMEOUT_MS,
+                    # In pure Python the checksum costs more than reading, decoding and writing.
+                    check_crcs=False,
+                )
+            assigned = [TopicPartition(t, n) for t, numbers in partitions.items() for n in numbers]
+            self._consumer.assign(assigned)
+            first = self._consumer.beginning_offsets(assigned)
+            for topic in partitions:
+                held = self._store.offsets(topic)
+                for partition in assigned:
+                    if partition.topic == topic:
+                        self._consumer.seek(
+                            partition, held.get(partition.partition, first[partition])
+                        )
+        except KafkaError as exc:
+            self._failed(exc)
+            return
+        self._assigned = partitions
+        self._error = None
+        log.info("reading", topics={topic: len(n) for topic, n in partitions.items()})
+
+    def _read(self) -> int:
+        """One poll, one transaction; the number of records."""
+        from kafka.errors import KafkaError, OffsetOutOfRangeError
+
+        try:
+            polled = self._consumer.poll(timeout_ms=_POLL_TIMEOUT_MS)
+        except OffsetOutOfRangeError as exc:
+            self._out_of_range(exc.args[0])
+            return 0
+        except KafkaError as exc:
+            self._failed(exc)
+            return 0
+        self._error = None
+        if not polled:
+            return 0
+        batch = self._batch(polled)
+        self._store.apply(batch)
+        read = sum(len(records) for records in polled.values())
+        self._rate.add(read)
+        return read
+
+    def _batch(self, polled: dict[Any, Sequence[Any]]) -> Batch:
+        batch = Batch()
+        for partition, records in polled.items():
+            if partition.topic == self._labels:
+                _decode(post_row, records, batch.posts, batch.counters, "unreadable_labels")
+            else:
+                letters = batch.dead_letters
+                _decode(
+                    dead_letter_row, records, letters, batch.counters, "unreadable_dead_letters"
+                )
+            batch.offsets[partition.topic, partition.partition] = records[-1].offset + 1
+        return batch
+
+    def _out_of_range(self, offsets: dict[Any, int]) -> None:
+        """The broker no longer has what we want next, or has never had it."""
+        from kafka.errors import KafkaError
+
+        try:
+            first = self._consumer.beginning_offsets(list(offsets))
+        except KafkaError as exc:
+            self._failed(exc)
+            return
+        for partition, wanted in offsets.items():
+            place = f"{partition.topic}[{partition.partition}]"
+            if wanted < first[partition]:
+                self._store.notice(
+                    "records-expired",
+                    f"{first[partition] - wanted} records of {place} were deleted by the topic's"
+                    " retention before the projector read them",
+                    _now_ms(),
+                )
+                self._consumer.seek(partition, first[partition])
+                continue
+            self._recreated(partition.topic)
+            for other in self._consumer.assignment():
+                if other.topic == partition.topic:
+                    self._consumer.seek(other, first.get(other, 0))
+            break
+
+    def _failed(self, exc: Exception) -> None:
+        """The client is in doubt: close it, and begin anew when the broker is back."""
+        self._error = reason_of(exc)
+        log.warning("broker away", reason=self._error)
+        self._close()
+        self._seen = None
+
+    def _close(self) -> None:
+        self._assigned = {}
+        if self._consumer is not None:
+            with contextlib.suppress(Exception):  # it is being thrown away, whatever it says
+                self._consumer.close(autocommit=False)
+            self._consumer = None
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + _BEAT_S
+        away = self._error or (self._seen.error if self._seen else None)
+        if away is not None:
+            state = "broker-away"
+        else:
+            state = "reading" if self._assigned else "waiting-for-topics"
+        self._store.beat(
+            "projector",
+            state,
+            _now_ms(),
+            {
+                "kafka": self._kafka.bootstrap,
+                "error": away,
+                "records_per_s": self._rate.per_s(now),
+                "behind": self._behind(),
+                "pid": os.getpid(),
+            },
+        )
+        if now >= self._next_tidy:
+            self._next_tidy = now + _TIDY_S
+            self._store.tidy(_now_ms())
+
+    def _behind(self) -> int | None:
+        """Records on the topics that are not in the read model yet."""
+        if self._consumer is None:
+            return None
+        behind = 0
+        for partition in self._consumer.assignment():
+            end = self._consumer.highwater(partition)
+            if end is not None:
+                behind += max(end - self._consumer.position(partition), 0)
+        return behind
+
+
+class _Rate:
+    """Records a second over the last beats."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._since = time.monotonic()
+
+    def add(self, records: int) -> None:
+        self._count += records
+
+    def per_s(self, now: float) -> float:
+        elapsed = max(now - self._since, 1e-3)
+        rate, self._count, self._since = self._count / elapsed, 0, now
+        return round(rate, 1)
+
+
+def _decode(
+    row_of: Any, records: Iterable[Any], rows: list[Any], counters: Counter[str], unreadable: str
+) -> None:
+    for record in records:
+        place = Place(record.partition, record.offset, record.timestamp)
+        try:
+            rows.append(row_of(record.value, place))
+        except UnreadableRecordError as exc:
+            counters[unreadable] += 1
+            log.debug(
+                "unreadable record", at=f"{record.topic}[{place[0]}]@{place[1]}", why=str(exc)
+            )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _stop_without_parent(stop: threading.Event) -> None:
+    """Set `stop` when the process that started us is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while not stop.wait(1):
+            if os.getppid() != parent:
+                stop.set()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def main(argv: Sequence[str]) -> int:
+    """`python -m dashboard.projector [--with-parent]`; settings come from the environment."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the watch reports what matters
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if "--with-parent" in argv:
+        _stop_without_parent(stop)
+    try:
+        settings = load_settings()
+        dashboard = settings.dashboard
+        with Store(dashboard.database, retention_posts=dashboard.retention_posts) as store:
+            Projector(settings, store).run(stop)
+    except TidegateError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

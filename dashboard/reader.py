@@ -1,0 +1,347 @@
+"""The read model, read: every question a page asks, answered by one short read-only query each.
+
+Invariant: a reader never writes and never holds a transaction open, so that it cannot hold up
+the projector. The file may appear, grow or be replaced while a page is open.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dashboard.errors import ReadModelError
+from dashboard.projection import COARSE_S, FINE_S, bin_ms
+from dashboard.schema import VERSION, schema_version
+
+#: Beyond this range a chart is drawn from the coarse rollups.
+_FINE_RANGE_S: Final = 3600
+#: A search in texts looks at the newest this many posts, so that it answers at once.
+SEARCHED_POSTS: Final = 200_000
+_POST_COLUMNS: Final = (
+    "post_id, posted_ms, labelled_ms, text, source, author, language, language_score,"
+    " sentiment, sentiment_score, toxicity, toxicity_score, unsupported"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the whole page looks at."""
+
+    sources: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+
+    def where(self) -> tuple[str, list[Any]]:
+        """As SQL conditions, each led by AND, and their parameters."""
+        sql, parameters = "", list[Any]()
+        for column, names in (("source", self.sources), ("language", self.languages)):
+            if names:
+                sql += f" AND {column} IN ({', '.join('?' * len(names))})"
+                parameters += names
+        return sql, parameters
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFilter:
+    """What the feed shows of the page's scope; a toxicity of `any` is every label but none."""
+
+    sentiments: tuple[str, ...] = ()
+    toxicity: tuple[str, ...] = ()
+    score_from: float = 0.0
+    score_to: float = 1.0
+    author: str = ""
+    text: str = ""
+    until_ms: int | None = None
+
+
+class PostView(NamedTuple):
+    """A post in the feed."""
+
+    post_id: str
+    posted_ms: int
+    labelled_ms: int
+    text: str
+    source: str
+    author: str
+    language: str
+    language_score: float
+    sentiment: str
+    sentiment_score: float
+    toxicity: str
+    toxicity_score: float
+    unsupported: str
+
+    @property
+    def abusive(self) -> bool:
+        """Whether any toxicity label stands."""
+        return self.toxicity not in ("", "none")
+
+
+class Bucket(NamedTuple):
+    """Posts of one stretch of time, by sentiment and toxicity."""
+
+    start_s: int
+    posts: int
+    negative: int
+    neutral: int
+    positive: int
+    abusive: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How one component is, and since when we know."""
+
+    component: str
+    at_ms: int
+    state: str
+    detail: dict[str, Any]
+
+    def age_s(self, now_ms: int) -> float:
+        """Seconds since the component was last heard of."""
+        return max(now_ms - self.at_ms, 0) / 1000
+
+
+@contextmanager
+def open_reader(path: Path) -> Iterator[Reader | None]:
+    """A reader of the file; None where there is no read model yet.
+
+    Raises:
+        ReadModelError: the file is another version's, or no read model at all.
+    """
+    if not path.is_file():
+        yield None
+        return
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+    try:
+        version = schema_version(connection)
+        if version not in (0, VERSION):
+            raise ReadModelError(
+                f"the read model has version {version}, this dashboard reads {VERSION}",
+                where=str(path),
+                hint="restart `tidegate dashboard`, so that projector and pages are the same version",
+            )
+        yield Reader(connection, path) if version else None
+    except sqlite3.DatabaseError as exc:
+        raise ReadModelError(
+            f"the read model cannot be read: {exc}",
+            where=str(path),
+            hint="delete the file: it is made again from the topics",
+        ) from exc
+    finally:
+        connection.close()
+
+
+class Reader:
+    """Questions and answers; see `open_reader`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db = connection
+        self._path = path
+
+    def status(self) -> dict[str, Status]:
+        """Every component that ever reported."""
+        return {
+            row[0]: Status(row[0], row[1], row[2], json.loads(row[3]))
+            for row in self._db.execute("SELECT component, at_ms, state, detail FROM status")
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Counts since the file was made: labels read, unreadable records."""
+        return dict(self._db.execute("SELECT name, n FROM counters"))
+
+    def newest_post_ms(self) -> int | None:
+        """When the newest post was posted; None: there are none."""
+        row = self._db.execute("SELECT max(posted_ms) FROM posts").fetchone()
+        return row[0] if row else None
+
+    def sources(self) -> list[str]:
+        """Every source seen, the busiest first."""
+        return self._names("source")
+
+    def languages(self) -> list[str]:
+        """Every language seen, the most frequent first."""
+        return self._names("language")
+
+    def _names(self, column: str) -> list[str]:
+        assert column in ("source", "language")
+        rows = self._db.execute(
+            f"SELECT {column}, sum(posts) AS n FROM rollups WHERE width_s = ? AND {column} <> ''"  # noqa: S608
+            " GROUP BY 1 ORDER BY n DESC LIMIT 200",
+            (COARSE_S,),
+        )
+        return [row[0] for row in rows]
+
+    def buckets(self, scope: Scope, from_s: int, to_s: int, step_s: int) -> list[Bucket]:
+        """Posts by when they were posted, one bucket a step, empty ones included."""
+        width = _width(step_s)
+        where, parameters = scope.where()
+        found = {
+            row[0]: Bucket(*row)
+            for row in self._db.execute(
+                "SELECT start_s - start_s % ?, sum(posts),"  # noqa: S608  placeholders only
+                " sum(posts * (sentiment = 'negative')), sum(posts * (sentiment = 'neutral')),"
+                " sum(posts * (sentiment = 'positive')),"
+                " sum(posts * (toxicity NOT IN ('', 'none')))"
+                f" FROM rollups WHERE width_s = ? AND start_s >= ? AND start_s < ?{where}"
+                " GROUP BY 1",
+                [step_s, width, from_s, to_s, *parameters],
+            )
+        }
+        starts = range(from_s - from_s % step_s, to_s, step_s)
+        return [found.get(start, Bucket(start, 0, 0, 0, 0, 0)) for start in starts]
+
+    def shares(
+        self, column: str, scope: Scope, from_s: int, to_s: int, *, abusive: bool = False
+    ) -> list[tuple[str, int, int]]:
+        """(name, posts, abusive posts) by language, source, sentiment or toxicity, most first."""
+        assert column in ("language", "source", "sentiment", "toxicity")
+        where, parameters = scope.where()
+        if abusive:
+            where += " AND toxicity NOT IN ('', 'none')"
+        width = FINE_S if to_s - from_s <= _FINE_RANGE_S else COARSE_S
+        return self._db.execute(
+            f"SELECT {column}, sum(posts) AS n, sum(posts * (toxicity NOT IN ('', 'none')))"  # noqa: S608
+            f" FROM rollups WHERE width_s = ? AND start_s >= ? AND start_s < ?{where}"
+            " GROUP BY 1 ORDER BY n DESC, 1",
+            [width, from_s - from_s % width, to_s, *parameters],
+        ).fetchall()
+
+    def labelled(self, from_s: int, to_s: int, step_s: int) -> list[tuple[int, int]]:
+        """(start, posts labelled) by when they were labelled, empty steps included."""
+        found = dict(
+            self._db.execute(
+                "SELECT second - second % ?, sum(posts) FROM labelled"
+                " WHERE second >= ? AND second < ? GROUP BY 1",
+                (step_s, from_s, to_s),
+            )
+        )
+        return [
+            (start, found.get(start, 0)) for start in range(from_s - from_s % step_s, to_s, step_s)
+        ]
+
+    def latency(self, from_s: int, to_s: int) -> dict[int, list[tuple[int, int]]]:
+        """Start of a fine bucket to its latency histogram, (bin, posts) in order."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for start, bin_, posts in self._db.execute(
+            "SELECT start_s, bin, posts FROM latency WHERE start_s >= ? AND start_s < ?"
+            " ORDER BY start_s, bin",
+            (from_s, to_s),
+        ):
+            found.setdefault(start, []).append((bin_, posts))
+        return found
+
+    def feed(self, scope: Scope, feed: FeedFilter, limit: int) -> list[PostView]:
+        """The newest posts that pass."""
+        where, parameters = scope.where()
+        if feed.sentiments:
+            where += f" AND sentiment IN ({', '.join('?' * len(feed.sentiments))})"
+            parameters += feed.sentiments
+        if "any" in feed.toxicity:
+            where += " AND toxicity NOT IN ('', 'none')"
+        elif feed.toxicity:
+            where += f" AND toxicity IN ({', '.join('?' * len(feed.toxicity))})"
+            parameters += feed.toxicity
+        if feed.score_from > 0 or feed.score_to < 1:
+            where += " AND toxicity_score BETWEEN ? AND ?"
+            parameters += (feed.score_from, feed.score_to)
+        if feed.author:
+            where += " AND author <> '' AND author = ?"
+            parameters.append(feed.author)
+        if feed.until_ms is not None:
+            where += " AND labelled_ms <= ?"
+            parameters.append(feed.until_ms)
+        if feed.text:
+            where += " AND text LIKE ? ESCAPE '!' AND id > (SELECT max(id) - ? FROM posts)"
+            parameters += (_like(feed.text), SEARCHED_POSTS)
+        rows = self._db.execute(
+            f"SELECT {_POST_COLUMNS} FROM posts WHERE NOT retracted{where}"  # noqa: S608  placeholders only
+            " ORDER BY posted_ms DESC, id DESC LIMIT ?",
+            [*parameters, limit],
+        )
+        return [PostView(*row) for row in rows]
+
+    def post(self, post_id: str) -> tuple[PostView, bytes] | None:
+        """A post and its label record as it was read; None: not there, or retracted."""
+        row = self._db.execute(
+            f"SELECT {_POST_COLUMNS}, record FROM posts JOIN records USING (id)"  # noqa: S608  constant
+            " WHERE post_id = ? AND NOT retracted",
+            (post_id,),
+        ).fetchone()
+        return (PostView(*row[:-1]), row[-1]) if row else None
+
+    def retracted(self, post_id: str) -> bool:
+        """Whether the post was there and its author took it back."""
+        row = self._db.execute(
+            "SELECT retracted FROM posts WHERE post_id = ?", (post_id,)
+        ).fetchone()
+        return bool(row and row[0])
+
+    def dead_letters(self, limit: int) -> list[sqlite3.Row]:
+        """The newest dead letters, as rows that know their columns."""
+        return self._rows(
+            "SELECT * FROM dead_letters ORDER BY at_ms DESC, rowid DESC LIMIT ?", limit
+        )
+
+    def dead_letter_reasons(self) -> list[tuple[str, int]]:
+        """(reason, how many), most first."""
+        return self._db.execute(
+            "SELECT reason, count(*) AS n FROM dead_letters GROUP BY 1 ORDER BY n DESC, 1"
+        ).fetchall()
+
+    def backlog(self) -> list[sqlite3.Row]:
+        """Each partition of `posts` and how far the workers are."""
+        return self._rows("SELECT * FROM backlog ORDER BY partition")
+
+    def backlog_history(self, from_s: int) -> list[tuple[int, int]]:
+        """(second, posts waiting), as sampled."""
+        return self._db.execute(
+            "SELECT second, waiting FROM backlog_history WHERE second >= ? ORDER BY second",
+            (from_s,),
+        ).fetchall()
+
+    def models(self) -> list[sqlite3.Row]:
+        """Every set of models that labelled, the latest first."""
+        return self._rows("SELECT * FROM models ORDER BY last_ms DESC")
+
+    def notices(self, limit: int) -> list[sqlite3.Row]:
+        """What a person should know of, the newest first."""
+        return self._rows("SELECT * FROM notices ORDER BY rowid DESC LIMIT ?", limit)
+
+    def size(self) -> tuple[int, int]:
+        """(posts kept, bytes on disk)."""
+        posts = self._db.execute("SELECT count(*) FROM posts").fetchone()[0]
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return posts, sum(file.stat().st_size for file in files if file.exists())
+
+    def _rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
+        cursor = self._db.cursor()
+        cursor.row_factory = sqlite3.Row
+        return cursor.execute(sql, parameters).fetchall()
+
+
+def percentile_ms(histogram: list[tuple[int, int]], q: float) -> float | None:
+    """The latency that a share `q` of posts stays under; None: no posts."""
+    total = sum(posts for _, posts in histogram)
+    if total == 0:
+        return None
+    seen = 0
+    for bin_, posts in histogram:
+        seen += posts
+        if seen >= q * total:
+            return bin_ms(bin_)
+    return bin_ms(histogram[-1][0])
+
+
+def _width(step_s: int) -> int:
+    return COARSE_S if step_s % COARSE_S == 0 else FINE_S
+
+
+def _like(text: str) -> str:
+    for char in "!%_":
+        text = text.replace(char, f"!{char}")
+    return f"%{text}%"

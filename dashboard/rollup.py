@@ -1,0 +1,87 @@
+"""What one batch changes in the rollups: counted in memory, written once per key.
+
+Invariant: a rollup is the count over the posts that stand, so a post that is replaced or
+retracted is subtracted with exactly what was added for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from typing import Final, NamedTuple
+
+from dashboard.projection import FINE_S, WIDTHS_S, latency_bin
+
+
+class Counted(NamedTuple):
+    """The part of a post that rollups depend on."""
+
+    posted_ms: int
+    labelled_ms: int
+    source: str
+    language: str
+    sentiment: str
+    toxicity: str
+    models: int
+
+
+_ROLLUP_KEY: Final = (
+    "width_s = ? AND start_s = ? AND source = ? AND language = ? AND sentiment = ? AND toxicity = ?"
+)
+
+
+class Deltas:
+    """Additions and subtractions of one batch."""
+
+    def __init__(self) -> None:
+        self.rollups: Counter[tuple[int, int, str, str, str, str]] = Counter()
+        self.labelled: Counter[int] = Counter()
+        self.latency: Counter[tuple[int, int]] = Counter()
+        self.models: Counter[int] = Counter()
+
+    def count(self, post: Counted, sign: int) -> None:
+        """Add a post (`sign` 1) or take it back (-1)."""
+        posted_s, labelled_s = post.posted_ms // 1000, post.labelled_ms // 1000
+        group = (post.source, post.language, post.sentiment, post.toxicity)
+        for width in WIDTHS_S:
+            self.rollups[(width, posted_s - posted_s % width, *group)] += sign
+        self.labelled[labelled_s] += sign
+        bin_ = latency_bin(post.labelled_ms - post.posted_ms)
+        self.latency[labelled_s - labelled_s % FINE_S, bin_] += sign
+        self.models[post.models] += sign
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Apply the changes; a count that falls to nothing leaves no row."""
+        rollups = [(*key, n) for key, n in self.rollups.items() if n]
+        latency = [(*key, n) for key, n in self.latency.items() if n]
+        labelled = [(key, n) for key, n in self.labelled.items() if n]
+        models = [(n, key) for key, n in self.models.items() if n]
+        connection.executemany(
+            "INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET posts = posts + excluded.posts",
+            rollups,
+        )
+        connection.executemany(
+            "INSERT INTO latency VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET posts = posts + excluded.posts",
+            latency,
+        )
+        connection.executemany(
+            "INSERT INTO labelled VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET posts = posts + excluded.posts",
+            labelled,
+        )
+        connection.executemany("UPDATE models SET posts = posts + ? WHERE id = ?", models)
+        # A bucket that was tidied away and is corrected now would stay negative: it goes too.
+        connection.executemany(
+            f"DELETE FROM rollups WHERE {_ROLLUP_KEY} AND posts <= 0",  # noqa: S608  constant
+            [row[:-1] for row in rollups if row[-1] < 0],
+        )
+        connection.executemany(
+            "DELETE FROM latency WHERE start_s = ? AND bin = ? AND posts <= 0",
+            [row[:-1] for row in latency if row[-1] < 0],
+        )
+        connection.executemany(
+            "DELETE FROM labelled WHERE second = ? AND posts <= 0",
+            [row[:-1] for row in labelled if row[-1] < 0],
+        )

@@ -1,0 +1,353 @@
+"""The read model, written: one SQLite file in WAL mode, one writer, any number of readers.
+
+Invariant: what a batch changes and the offsets that say so are ONE transaction. A projector
+killed at any moment therefore leaves a file without a gap, and reading on counts nothing twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from dashboard.errors import ReadModelError
+from dashboard.projection import FINE_S, DeadLetterRow, PostRow
+from dashboard.rollup import Counted, Deltas
+from dashboard.schema import migrate
+
+#: Fine rollups, latency and backlog history live this long; coarse rollups are kept.
+FINE_RETENTION_S: Final = 26 * 3600
+RETENTION_DEAD_LETTERS: Final = 10_000
+_RETENTION_NOTICES: Final = 100
+_IDS_A_QUERY: Final = 500  # well under SQLite's bound on parameters
+_HELD: Final = (
+    "SELECT post_id, id, origin_ms, origin_partition, origin_offset, labelled_ms, retracted,"  # noqa: S608
+    " posted_ms, source, language, sentiment, toxicity, models FROM posts"
+    f" WHERE post_id IN ({', '.join('?' * _IDS_A_QUERY)})"  # nothing but placeholders
+)
+_PRUNE_POSTS: Final = 5_000  # so that one transaction of deletions stays short
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was read between two transactions; `offsets` are the next to be read."""
+
+    posts: list[PostRow] = field(default_factory=list)
+    dead_letters: list[DeadLetterRow] = field(default_factory=list)
+    offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionBacklog:
+    """How far the workers are on one partition of `posts`; `committed` is None before the first."""
+
+    partition: int
+    end_offset: int
+    committed: int | None
+    waiting: int
+
+
+class Store:
+    """The writer. There is one per file: a second is refused.
+
+    Args:
+        path: the SQLite file; made, with its folder, where it is not there.
+        retention_posts: the newest this many posts are kept; rollups outlive them.
+
+    Raises:
+        ReadModelError: the file is in use by another projector, newer than we are, or not ours.
+    """
+
+    def __init__(self, path: Path, *, retention_posts: int = 1_000_000) -> None:
+        self.path = path
+        self._retention_posts = retention_posts
+        self._lock = _locked(path)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+            with _explained(path):
+                for pragma in (
+                    "journal_mode = WAL",
+                    # Survives kill -9; a power cut may cost the last transactions, offsets included.
+                    "synchronous = NORMAL",
+                    "cache_size = -65536",
+                    "journal_size_limit = 67108864",
+                    "temp_store = MEMORY",
+                ):
+                    self._db.execute(f"PRAGMA {pragma}")
+                migrate(self._db, path)
+                self._count = self._one("SELECT count(*) FROM posts")
+                self._models = dict(self._db.execute("SELECT models, id FROM models"))
+                self._pruned: dict[int, int] = dict(self._db.execute("SELECT * FROM pruned"))
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Self:
+        """The store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let another projector in."""
+        self._db.close()
+        os.close(self._lock)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is written, or nothing."""
+        with _explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                # What was only ever in memory must not outlive the rows it described.
+                self._count = self._one("SELECT count(*) FROM posts")
+                self._models = dict(self._db.execute("SELECT models, id FROM models"))
+                raise
+            self._db.execute("COMMIT")
+
+    def apply(self, batch: Batch) -> None:
+        """Write a batch and its offsets; what was there already changes nothing."""
+        with self.transaction():
+            self._put_posts(batch.posts)
+            self._put_dead_letters(batch.dead_letters)
+            batch.counters["labels"] += len(batch.posts)
+            self._db.executemany(
+                "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                batch.counters.items(),
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
+                [(*place, offset) for place, offset in batch.offsets.items()],
+            )
+
+    def offsets(self, topic: str) -> dict[int, int]:
+        """Partition to the next offset to be read."""
+        rows = self._db.execute(
+            "SELECT partition, next_offset FROM offsets WHERE topic = ?", (topic,)
+        )
+        return dict(rows.fetchall())
+
+    def topic_id(self, topic: str) -> str | None:
+        """The id that the broker gave the topic when it was last read."""
+        row = self._db.execute("SELECT topic_id FROM topics WHERE topic = ?", (topic,)).fetchone()
+        return row[0] if row else None
+
+    def remember_topic(self, topic: str, topic_id: str) -> None:
+        """Keep the topic's id, to notice when it is another topic of the same name."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO topics VALUES (?, ?)", (topic, topic_id))
+
+    def forget_offsets(self, topic: str) -> None:
+        """The topic was made anew: its offsets start again, and old places say nothing."""
+        with self.transaction():
+            self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
+            self._db.execute("DELETE FROM pruned")
+        self._pruned = {}
+
+    def beat(self, component: str, state: str, at_ms: int, detail: Mapping[str, Any]) -> None:
+        """Say that a component lives, and how it is."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO status VALUES (?, ?, ?, ?)",
+                (component, at_ms, state, json.dumps(detail)),
+            )
+
+    def notice(self, kind: str, message: str, at_ms: int) -> None:
+        """Something a person should know of, shown on the System page."""
+        with self.transaction():
+            self._db.execute("INSERT INTO notices VALUES (?, ?, ?)", (at_ms, kind, message))
+
+    def sample_backlog(self, partitions: Sequence[PartitionBacklog], at_ms: int) -> None:
+        """How many posts wait for a worker now."""
+        with self.transaction():
+            self._db.execute("DELETE FROM backlog")
+            self._db.executemany(
+                "INSERT INTO backlog VALUES (?, ?, ?, ?, ?)",
+                [(p.partition, p.end_offset, p.committed, p.waiting, at_ms) for p in partitions],
+            )
+            self._db.execute(
+                "INSERT OR REPLACE INTO backlog_history VALUES (?, ?)",
+                (at_ms // 1000, sum(p.waiting for p in partitions)),
+            )
+
+    def tidy(self, now_ms: int) -> None:
+        """Drop what is older than its retention; coarse rollups stay."""
+        while self._count > self._retention_posts:
+            self._prune_posts(min(self._count - self._retention_posts, _PRUNE_POSTS))
+        oldest_s = now_ms // 1000 - FINE_RETENTION_S
+        with self.transaction():
+            self._db.execute(
+                "DELETE FROM rollups WHERE width_s = ? AND start_s < ?", (FINE_S, oldest_s)
+            )
+            self._db.execute("DELETE FROM latency WHERE start_s < ?", (oldest_s,))
+            self._db.execute("DELETE FROM labelled WHERE second < ?", (oldest_s,))
+            self._db.execute("DELETE FROM backlog_history WHERE second < ?", (oldest_s,))
+            self._db.execute(
+                "DELETE FROM dead_letters WHERE dead_letter_id IN"
+                " (SELECT dead_letter_id FROM dead_letters ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
+                (RETENTION_DEAD_LETTERS,),
+            )
+            self._db.execute(
+                "DELETE FROM notices WHERE rowid IN"
+                " (SELECT rowid FROM notices ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
+                (_RETENTION_NOTICES,),
+            )
+
+    def _put_posts(self, posts: Sequence[PostRow]) -> None:
+        newest: dict[str, PostRow] = {}
+        for post in posts:
+            rival = newest.get(post.post_id)
+            if rival is None or post.wins_over(rival):
+                newest[post.post_id] = post
+        held = self._held(list(newest))
+        model_ids = self._model_ids(posts)
+        deltas = Deltas()
+        rows: list[tuple[Any, ...]] = []
+        gone: list[tuple[int]] = []
+        next_id = 1 + (self._one("SELECT max(id) FROM posts") or 0)
+        for post_id, post in newest.items():
+            known = held.get(post_id)
+            if known is None:
+                if post.origin_offset <= self._pruned.get(post.origin_partition, -1):
+                    continue  # a late duplicate of a post that retention has dropped and counted
+                row_id, next_id = next_id, next_id + 1
+                self._count += 1
+            else:
+                row_id, order, labelled_ms, counted = known
+                if (post[1:4], -post.labelled_ms) <= (order, -labelled_ms):
+                    continue
+                if counted is not None:
+                    deltas.count(counted, -1)
+            models = model_ids.get(post.models, 0)
+            rows.append((row_id, *post[:-2], models, post.record))
+            if post.retracted:
+                gone.append((row_id,))
+            else:
+                deltas.count(
+                    Counted(
+                        post.posted_ms,
+                        post.labelled_ms,
+                        post.source,
+                        post.language,
+                        post.sentiment,
+                        post.toxicity,
+                        models,
+                    ),
+                    1,
+                )
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO posts VALUES ({', '.join('?' * 19)})",  # noqa: S608  constant
+            [row[:-1] for row in rows],
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO records VALUES (?, ?)",
+            [(row[0], row[-1]) for row in rows if row[-1]],
+        )
+        self._db.executemany("DELETE FROM records WHERE id = ?", gone)
+        deltas.write(self._db)
+
+    def _held(
+        self, post_ids: Sequence[str]
+    ) -> dict[str, tuple[int, tuple[int, int, int], int, Counted | None]]:
+        held = {}
+        for start in range(0, len(post_ids), _IDS_A_QUERY):
+            some = post_ids[start : start + _IDS_A_QUERY]
+            padded = [*some, *[some[0]] * (_IDS_A_QUERY - len(some))]
+            for row in self._db.execute(_HELD, padded):
+                counted = None if row[6] else Counted(row[7], row[5], *row[8:])
+                held[row[0]] = (row[1], (row[2], row[3], row[4]), row[5], counted)
+        return held
+
+    def _model_ids(self, posts: Sequence[PostRow]) -> dict[str, int]:
+        """The ids of the sets of models seen in a batch, first and last use brought up to date."""
+        seen: dict[str, list[int]] = {}
+        for post in posts:
+            if post.models:
+                times = seen.setdefault(post.models, [post.labelled_ms, post.labelled_ms])
+                times[0] = min(times[0], post.labelled_ms)
+                times[1] = max(times[1], post.labelled_ms)
+        for models, (first_ms, last_ms) in seen.items():
+            self._db.execute(
+                "INSERT INTO models (models, posts, first_ms, last_ms) VALUES (?, 0, ?, ?)"
+                " ON CONFLICT (models) DO UPDATE SET first_ms = min(first_ms, excluded.first_ms),"
+                " last_ms = max(last_ms, excluded.last_ms)",
+                (models, first_ms, last_ms),
+            )
+            if models not in self._models:
+                self._models[models] = self._one("SELECT id FROM models WHERE models = ?", models)
+        return self._models
+
+    def _put_dead_letters(self, letters: Sequence[DeadLetterRow]) -> None:
+        self._db.executemany(
+            f"INSERT OR IGNORE INTO dead_letters VALUES ({', '.join('?' * 12)})",  # noqa: S608  constant
+            letters,
+        )
+
+    def _prune_posts(self, n: int) -> None:
+        with self.transaction():
+            oldest = self._db.execute(
+                "SELECT id, origin_partition, origin_offset FROM posts"
+                " ORDER BY posted_ms, id LIMIT ?",
+                (n,),
+            ).fetchall()
+            ids = [(row[0],) for row in oldest]
+            self._db.executemany("DELETE FROM posts WHERE id = ?", ids)
+            self._db.executemany("DELETE FROM records WHERE id = ?", ids)
+            for _, partition, offset in oldest:
+                self._pruned[partition] = max(self._pruned.get(partition, -1), offset)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO pruned VALUES (?, ?)", self._pruned.items()
+            )
+        self._count -= len(ids)
+
+    def _one(self, sql: str, *parameters: Any) -> Any:
+        row = self._db.execute(sql, parameters).fetchone()
+        return row[0] if row else None
+
+
+def _locked(path: Path) -> int:
+    """A lock beside the file, held until the process ends however it ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as exc:
+        raise ReadModelError(
+            f"cannot write the read model: {exc.strerror}",
+            where=str(path),
+            hint="choose another file with `--database FILE`",
+        ) from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(lock)
+        raise ReadModelError(
+            "another projector writes this read model",
+            where=str(path),
+            hint="stop it, or choose another file with `--database FILE`",
+        ) from exc
+    return lock
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as exc:
+        raise ReadModelError(
+            f"the read model cannot be written: {exc}",
+            where=str(path),
+            hint="free some space, or delete the file: it is made again from the topics",
+        ) from exc
