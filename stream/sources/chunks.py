@@ -10,7 +10,7 @@ import codecs
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,17 +40,21 @@ _MARKS = (
 )
 
 
-def read_chunks(path: str) -> Iterator[bytes]:
+def read_chunks(path: str, on_read: Callable[[int], None] | None = None) -> Iterator[bytes]:
     """The content of `path` (`-` is stdin) as UTF-8, unpacked, without byte-order mark.
 
     Bytes that are not UTF-8 in a file that is not UTF-16 or UTF-32 come through as they are: they
     are a line's mistake, not the file's.
 
+    Args:
+        path: a file or `-`.
+        on_read: is told the number of bytes of each read, packed as they are in the file.
+
     Raises:
         SourceError: it cannot be opened, or reading ended before the file did.
     """
     with _opened(path) as descriptor:
-        yield from _as_utf8(_unpacked(_raw(descriptor, path), path), path)
+        yield from _as_utf8(_unpacked(_raw(descriptor, path, on_read), path), path)
 
 
 @contextmanager
@@ -75,7 +79,7 @@ def _why(what: str, exc: Exception) -> str:
     return f"{what}: {reason[:1].lower()}{reason[1:]}"
 
 
-def _raw(descriptor: int, path: str) -> Iterator[bytes]:
+def _raw(descriptor: int, path: str, on_read: Callable[[int], None] | None) -> Iterator[bytes]:
     # os.read gives what is there: lines that trickle in through a pipe are not held back.
     while True:
         try:
@@ -84,6 +88,8 @@ def _raw(descriptor: int, path: str) -> Iterator[bytes]:
             raise SourceError(_why("cannot be read", exc), where=path) from exc
         if not chunk:
             return
+        if on_read is not None:
+            on_read(len(chunk))
         yield chunk
 
 

@@ -7,7 +7,9 @@ and memory is bounded by the line and by the chunk (`MAX_LINE_BYTES`, `MAX_ARRAY
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import chain
@@ -74,13 +76,17 @@ class FileSource:
         path: a file, or `-` for stdin.
         form: how the posts stand in it; default: by the name, else by the first line.
 
-    `lines` and `blank` count what was read so far, a table's header left out.
+    It may be read again, stdin apart. `lines` and `blank` count what was read so far in all rounds,
+    a table's header left out; `bytes_read` counts this round's bytes as they are in the file, of
+    `size` in all where that is known.
     """
 
     def __init__(self, path: str, form: Format | None = None) -> None:
         self.path = path
         self.lines = 0
         self.blank = 0
+        self.bytes_read = 0
+        self.size = _size(path)
         self._form = form
         self._place = "stdin" if path == STDIN else path
         self._name = "stdin" if path == STDIN else Path(path).name
@@ -100,7 +106,8 @@ class FileSource:
                 yield batch
 
     def _batches(self) -> Iterator[list[Line]]:
-        chunks = read_chunks(self.path)
+        self.bytes_read = 0
+        chunks = read_chunks(self.path, self._count_bytes)
         form = self._form or _by_name(self._name)
         if form is None or form is Format.JSON:
             array, chunks = _begins_array(chunks)
@@ -115,6 +122,9 @@ class FileSource:
         if form is Format.TEXT:
             return ([line for raw in batch if (line := self._text(raw))] for batch in lines)
         return ([line for raw in batch if (line := self._json(raw))] for batch in lines)
+
+    def _count_bytes(self, count: int) -> None:
+        self.bytes_read += count
 
     def _json(self, raw: RawLine) -> Line | None:
         number, value, cut = raw
@@ -220,6 +230,17 @@ def _too_long() -> PostError:
 def _at(error: PostError, where: str) -> PostError:
     error.where = where
     return error
+
+
+def _size(path: str) -> int | None:
+    """The size of a regular file; None for stdin, a pipe or what is not there."""
+    if path == STDIN:
+        return None
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a path may hold a NUL, which pathlib turns into False
+    except (OSError, ValueError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _suffix(name: str) -> str:

@@ -1,0 +1,53 @@
+"""The progress bar of the commands that read a file; nothing where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from stream.sources.files import FileSource
+
+_EVERY_S = 0.1
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        lines = task.fields.get("lines", 0)
+        rate = lines / task.elapsed if task.elapsed else 0.0
+        return Text(f"{lines:,} lines  {rate:,.0f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def progress_of(source: FileSource, what: str) -> Iterator[Callable[[int], None]]:
+    """Gives a function that is told how many lines are done.
+
+    The bar follows the bytes of the file where its size is known, and only moves where it is not.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _lines: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=source.size or None)
+        last_s = 0.0
+
+        def done(lines: int) -> None:
+            nonlocal last_s
+            if time.monotonic() - last_s >= _EVERY_S:
+                last_s = time.monotonic()
+                progress.update(task, completed=source.bytes_read, lines=lines)
+
+        yield done
