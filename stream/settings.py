@@ -11,6 +11,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +142,22 @@ def setting_names() -> Iterator[tuple[str, str]]:
             yield f"{section}.{name}", f"{ENV_PREFIX}{section}__{name}".upper()
 
 
+@dataclass(frozen=True, slots=True)
+class SettingInForce:
+    """One setting as it is now; `origin` is `default`, or the file, variable or flag that set it.
+
+    `value` and `default` are as in a configuration file; those of a secret are masked.
+    """
+
+    name: str
+    variable: str
+    value: str | float | bool | None
+    default: str | float | bool | None
+    origin: str
+    description: str
+    secret: bool
+
+
 def load_settings(
     overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
 ) -> Settings:
@@ -153,17 +170,50 @@ def load_settings(
     Raises:
         ConfigError: an unknown variable or key, or a value that does not fit.
     """
-    environ = os.environ if environ is None else environ
+    given = _given(overrides or {}, os.environ if environ is None else environ)
+    return _validated(given)
+
+
+def settings_in_force(
+    overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> list[SettingInForce]:
+    """Every setting with its value and where that came from, in the order of the classes.
+
+    Raises:
+        ConfigError: as `load_settings`.
+    """
+    given = _given(overrides or {}, os.environ if environ is None else environ)
+    settings = _validated(given)
+    rows = []
+    for name, variable in setting_names():
+        section, _, key = name.partition(".")
+        part: BaseModel = getattr(settings, section)
+        field = type(part).model_fields[key]
+        value = getattr(part, key)
+        rows.append(
+            SettingInForce(
+                name=name,
+                variable=variable,
+                value=_plain(value),
+                default=_plain(field.get_default()),
+                origin=given[name][1] if name in given else "default",
+                description=field.description or "",
+                secret="Secret" in str(field.annotation),
+            )
+        )
+    return rows
+
+
+def _plain(value: Any) -> str | float | bool | None:
+    """A value as it would stand in a file; a secret gives its mask."""
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _given(overrides: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """What was set by anybody: value and origin, the strongest origin last and in force."""
     names = dict(setting_names())
     variables = {variable: name for name, variable in names.items()}
-    merged: dict[str, dict[str, Any]] = {}
-    origin: dict[str, str] = {}
-
-    def put(name: str, value: Any, where: str) -> None:
-        section, _, key = name.partition(".")
-        merged.setdefault(section, {})[key] = value
-        origin[name] = where
-
+    given: dict[str, tuple[Any, str]] = {}
     config = environ.get(CONFIG_VARIABLE)
     if config:
         for name, value in _read_file(Path(config)):
@@ -171,7 +221,7 @@ def load_settings(
                 raise ConfigError(
                     f"unknown setting `{name}`", where=config, hint=_suggestion(name, names)
                 )
-            put(name, value, config)
+            given[name] = (value, config)
     for variable, value in environ.items():
         if not variable.startswith(ENV_PREFIX) or variable == CONFIG_VARIABLE:
             continue
@@ -179,10 +229,18 @@ def load_settings(
             raise ConfigError(
                 f"unknown environment variable `{variable}`", hint=_suggestion(variable, variables)
             )
-        put(variables[variable], value, f"environment variable {variable}")
-    for name, value in (overrides or {}).items():
+        given[variables[variable]] = (value, f"environment variable {variable}")
+    for name, value in overrides.items():
         if value is not None:
-            put(name, value, "command line")
+            given[name] = (value, "command line")
+    return given
+
+
+def _validated(given: Mapping[str, tuple[Any, str]]) -> Settings:
+    merged: dict[str, dict[str, Any]] = {}
+    for name, (value, _) in given.items():
+        section, _, key = name.partition(".")
+        merged.setdefault(section, {})[key] = value
     try:
         return Settings.model_validate(merged)
     except ValidationError as exc:
@@ -190,7 +248,7 @@ def load_settings(
         name = ".".join(str(part) for part in first["loc"][:2])
         raise ConfigError(
             f"`{name}`: {first['msg'][:1].lower()}{first['msg'][1:]}",
-            where=origin.get(name),
+            where=given[name][1] if name in given else None,
             hint="`tidegate config` lists every setting with its meaning",
         ) from exc
 

@@ -66,6 +66,13 @@ class TopicState(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
 
 
+class TopicLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """What a producer must know; `max_batch_bytes` is None where the broker does not tell."""
+
+    partitions: int
+    max_batch_bytes: int | None
+
+
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
     """How far a group is behind in one partition; `committed` is None before its first commit."""
 
@@ -183,6 +190,18 @@ class Admin:
                 )
             )
         return states
+
+    def layout(self, topics: Sequence[Topic] = CATALOGUE) -> dict[str, TopicLayout]:
+        """By full name, those of the topics that exist; cheaper than `describe`."""
+        metadata = self._metadata(topics)
+        configs = self._configs(list(metadata))
+        layouts = {}
+        for name, partitions in metadata.items():
+            limit = configs.get(name, {}).get("max.message.bytes")
+            layouts[name] = TopicLayout(
+                partitions=len(partitions), max_batch_bytes=None if limit is None else int(limit)
+            )
+        return layouts
 
     def lag(self, group: str | None = None, topics: Sequence[Topic] = CATALOGUE[:1]) -> GroupLag:
         """How far the group is behind in these topics; default: the workers' group in `posts`.
