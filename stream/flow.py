@@ -1,0 +1,180 @@
+"""Moves batches from the agent through the pipeline to the broker, and acknowledges them.
+
+Bounded: at most `in_flight` batches are between consumer and broker. A batch leaves when it is
+full, or at once when nothing is being computed, so that a lone post does not wait for company;
+otherwise after `delay_s`. Labels leave in the order in which posts came; a span is confirmed in
+the ledger only when the broker has confirmed every output of its batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from stream.kafka.ledger import Ledger, Span
+from stream.kafka.publisher import Packed, Publisher
+from stream.pipeline import Outcome, Pipeline
+
+
+@dataclass(slots=True)
+class FlowCounts:
+    """What has been delivered since the start."""
+
+    labels: int = 0
+    dead_letters: int = 0
+    batches: int = 0
+
+    @property
+    def posts(self) -> int:
+        """Records accounted for."""
+        return self.labels + self.dead_letters
+
+
+class Flow:
+    """Batches on their way; `put` feeds it, `run` moves it.
+
+    Args:
+        pipeline: turns spans into outputs, in threads.
+        publisher: delivers outputs.
+        ledger: where spans are taken and confirmed.
+        batch_posts: most posts of one batch.
+        delay_s: longest wait for a batch to fill while another is computed.
+        in_flight: most batches between consumer and broker.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        publisher: Publisher,
+        ledger: Ledger,
+        *,
+        batch_posts: int,
+        delay_s: float,
+        in_flight: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._publisher = publisher
+        self._ledger = ledger
+        self._batch_posts = batch_posts
+        self._delay_s = delay_s
+        self._in_flight = in_flight
+        self._queue: deque[tuple[Span, float]] = deque()
+        self._queued_records = 0
+        self._computing = 0
+        self._changed = asyncio.Event()
+        self._ordered: asyncio.Queue[
+            tuple[list[Span], asyncio.Future[tuple[Outcome, list[Packed]]]]
+        ] = asyncio.Queue()
+        self.counts = FlowCounts()
+        #: False once a failure has ended it: nobody need wait for what is in flight.
+        self.running = False
+
+    def put(self, spans: Iterable[Span]) -> None:
+        """Queue spans; the consumer's back-pressure bounds how many there are."""
+        now = time.monotonic()
+        for span in spans:
+            self._queue.append((span, now))
+            self._queued_records += len(span.records)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Move batches until cancelled.
+
+        Raises:
+            DeliveryError: an output was not delivered.
+            ModelRuntimeError: the models fail on everything.
+        """
+        slots = asyncio.Semaphore(self._in_flight)
+        pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="batch")
+        self.running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._collect(slots, pool))
+                group.create_task(self._deliver(slots, group))
+        finally:
+            self.running = False
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _collect(self, slots: asyncio.Semaphore, pool: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await slots.acquire()
+            batch = await self._next_batch()
+            self._computing += 1
+            computation = loop.run_in_executor(pool, self._compute, batch)
+            computation.add_done_callback(self._computed)
+            self._ordered.put_nowait((batch, computation))
+
+    async def _next_batch(self) -> list[Span]:
+        while True:
+            self._changed.clear()
+            timeout = self._wait_s()
+            if timeout == 0:
+                if batch := self._take():
+                    return batch
+                continue
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout)
+            except TimeoutError:
+                continue
+
+    def _wait_s(self) -> float | None:
+        """How long to wait for company; 0: leave now, None: until something happens."""
+        if not self._queue:
+            return None
+        if self._queued_records >= self._batch_posts or self._computing == 0:
+            return 0
+        if self._computing > 1:
+            # One batch in the session and one prepared behind it: more would only be smaller.
+            return None
+        return max(0.0, self._queue[0][1] + self._delay_s - time.monotonic())
+
+    def _take(self) -> list[Span]:
+        batch: list[Span] = []
+        room = self._batch_posts
+        while self._queue:
+            span = self._queue[0][0]
+            if batch and len(span.records) > room:
+                break
+            self._queue.popleft()
+            self._queued_records -= len(span.records)
+            if self._ledger.take(span):
+                batch.append(span)
+                room -= len(span.records)
+        return batch
+
+    def _compute(self, batch: list[Span]) -> tuple[Outcome, list[Packed]]:
+        """In a thread of the pool."""
+        outcome = self._pipeline.run(batch)
+        return outcome, self._publisher.pack(outcome.outputs, time.time_ns() // 1_000_000)
+
+    def _computed(self, _: asyncio.Future[tuple[Outcome, list[Packed]]]) -> None:
+        self._computing -= 1
+        self._changed.set()
+
+    async def _deliver(self, slots: asyncio.Semaphore, group: asyncio.TaskGroup) -> None:
+        while True:
+            batch, computation = await self._ordered.get()
+            outcome, packed = await computation
+            # A partition that was taken away meanwhile: its next owner sends these labels.
+            ours = {span.partition.partition for span in batch if not span.dropped}
+            sent = await self._publisher.send([p for p in packed if p.partition in ours])
+            group.create_task(self._confirm(batch, outcome, sent, slots))
+
+    async def _confirm(
+        self,
+        batch: list[Span],
+        outcome: Outcome,
+        sent: list[asyncio.Future[object]],
+        slots: asyncio.Semaphore,
+    ) -> None:
+        await self._publisher.confirm(sent)
+        self._ledger.confirm(batch)
+        self.counts.labels += outcome.labels
+        self.counts.dead_letters += outcome.dead_letters
+        self.counts.batches += 1
+        slots.release()

@@ -1,0 +1,176 @@
+"""Sends outputs to the partition number their input came from, whole batches at a time.
+
+Invariant: `deliver` returns only when the broker has confirmed every output, and raises
+`DeliveryError` otherwise; nobody may acknowledge an input before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
+from stream.errors import DeliveryError
+
+#: Kafka's default for the largest batch a topic takes (`max.message.bytes`), less some headroom.
+DEFAULT_MAX_BATCH_BYTES: Final = 1_000_000
+#: Varints, lengths and checksums around a record, and the batch's header, never take more.
+_RECORD_OVERHEAD: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A record to be sent.
+
+    `too_large` makes what is sent instead where this record is more than its topic takes.
+    """
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    too_large: Callable[[int], Output] | None = None
+
+
+@dataclass(slots=True)
+class Packed:
+    """Outputs of one topic and partition, packed for the wire."""
+
+    topic: str
+    partition: int
+    builder: Any
+    outputs: list[Output]
+
+
+class Publisher:
+    """Packs outputs (in any thread) and delivers them (on the event loop).
+
+    Args:
+        producer: gives the started aiokafka producer.
+        max_batch_bytes: by topic, the largest batch the broker takes.
+        timeout_s: a delivery not confirmed by then has failed.
+    """
+
+    def __init__(
+        self,
+        producer: Callable[[], Any],
+        *,
+        max_batch_bytes: dict[str, int] | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._producer = producer
+        self._max_batch_bytes = max_batch_bytes or {}
+        self._timeout_s = timeout_s
+
+    def pack(self, outputs: Iterable[Output], timestamp_ms: int) -> list[Packed]:
+        """The outputs in batches, in their order within each topic and partition."""
+        create_batch = self._producer().create_batch
+        packed: list[Packed] = []
+        current: dict[tuple[str, int], Packed] = {}
+        for wanted in outputs:
+            output = self._fitting(wanted)
+            place = (output.topic, output.partition)
+            batch = current.get(place)
+            if batch is None or (
+                batch.builder.append(timestamp=timestamp_ms, key=output.key, value=output.value)
+                is None
+            ):
+                batch = current[place] = Packed(*place, create_batch(), [])
+                packed.append(batch)
+                batch.builder.append(timestamp=timestamp_ms, key=output.key, value=output.value)
+            batch.outputs.append(output)
+        for batch in packed:
+            batch.builder.close()  # a closed batch does not linger
+        return packed
+
+    def _fitting(self, output: Output) -> Output:
+        size = len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD
+        limit = self._max_batch_bytes.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
+        if size <= limit:
+            return output
+        if output.too_large is None:
+            raise DeliveryError(
+                f"a record of {size} bytes is more than `{output.topic}` takes ({limit})",
+                where=f"{output.topic}[{output.partition}]",
+                hint="raise the topic's `max.message.bytes`",
+            )
+        return output.too_large(limit)
+
+    async def send(self, packed: Sequence[Packed]) -> list[asyncio.Future[Any]]:
+        """Hand the batches to the producer, in order within a partition.
+
+        Returns the deliveries to wait for with `confirm`.
+
+        Raises:
+            DeliveryError: the producer does not take them.
+        """
+        lanes: dict[tuple[str, int], list[Packed]] = {}
+        for batch in packed:
+            lanes.setdefault((batch.topic, batch.partition), []).append(batch)
+        sent = await asyncio.gather(*(self._send_lane(lane) for lane in lanes.values()))
+        return [future for lane in sent for future in lane]
+
+    async def _send_lane(self, lane: Sequence[Packed]) -> list[asyncio.Future[Any]]:
+        producer, sent = self._producer(), []
+        for batch in lane:
+            try:
+                sent.append(
+                    await asyncio.wait_for(
+                        producer.send_batch(batch.builder, batch.topic, partition=batch.partition),
+                        self._timeout_s,
+                    )
+                )
+            except (KafkaError, AssertionError, TimeoutError) as exc:
+                raise _delivery_error(exc, batch.topic, batch.partition) from exc
+        return sent
+
+    async def confirm(self, deliveries: Iterable[asyncio.Future[Any]]) -> None:
+        """Wait until the broker has confirmed every one.
+
+        Raises:
+            DeliveryError: it did not, or not in time.
+        """
+        pending = list(deliveries)
+        if not pending:
+            return
+        done, late = await asyncio.wait(pending, timeout=self._timeout_s)
+        for future in done:
+            if (error := future.exception()) is not None:
+                for other in late:
+                    other.cancel()
+                raise _delivery_error(error) from error
+        if late:
+            for future in late:
+                future.cancel()
+            raise DeliveryError(
+                f"the broker did not confirm {len(late)} batches within {self._timeout_s:g} s",
+                hint="is the broker up? Start the worker again: it goes on where it stopped",
+            )
+
+
+def _delivery_error(
+    error: BaseException, topic: str | None = None, partition: int = 0
+) -> DeliveryError:
+    where = None if topic is None else f"{topic}[{partition}]"
+    if isinstance(error, AssertionError):
+        return DeliveryError(
+            "the output topic has no such partition",
+            where=where,
+            hint="posts, labels and dead letters need the same number of partitions: "
+            "`tidegate topics create`",
+        )
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        return DeliveryError(
+            "the topic takes smaller batches than it did when the worker started",
+            where=where,
+            hint="start the worker again: it asks for the limit when it starts",
+        )
+    reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+    return DeliveryError(
+        f"an output was not delivered: {reason or type(error).__name__}",
+        where=where,
+        hint="nothing was committed past it: start the worker again and it goes on there",
+    )

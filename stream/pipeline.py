@@ -1,0 +1,241 @@
+"""From the records of a batch to the records that go out: pure, and run in a worker's threads.
+
+Invariant: every input record yields exactly one output, a label, a retraction or a dead letter,
+and one bad record changes nothing for its neighbours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from models.errors import ModelRuntimeError
+from models.scores import Scorer, TextScores
+from stream.errors import PostError
+from stream.kafka.ledger import Partition, Record, Span
+from stream.kafka.publisher import Output
+from stream.labelling import label_of, model_refs, retraction_of
+from stream.records import (
+    DeadLetterReason,
+    Origin,
+    Post,
+    dead_letter_of,
+    decode_post,
+    encode,
+)
+
+#: Headers that a replay sets: where the post stood (file:line), and how often it was tried.
+INPUT_HEADER = "tidegate-input"
+ATTEMPT_HEADER = "tidegate-attempt"
+#: A longer key is not kept in a dead letter: what it is about must fit into a broker's message.
+_MAX_KEY_BYTES = 64 * 1024
+_MAX_INPUT_CHARS = 1024
+#: Scored when a post cannot be: if even this fails, the model is broken and not the post.
+_PROBE = "hello"
+
+
+@dataclass(slots=True)
+class _Item:
+    """One input record on its way."""
+
+    record: Record
+    origin: Origin
+    post: Post | None = None
+    error: PostError | None = None
+    scores: TextScores | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch."""
+
+    outputs: list[Output]
+    labels: int
+    dead_letters: int
+
+
+class Pipeline:
+    """decode, prepare, infer, finish, encode: one call per batch, from several threads.
+
+    The scorer's stages take one caller each at a time, so that while one batch is in the session
+    another is being tokenised and a third encoded.
+
+    Args:
+        scorer: what scores texts.
+        labels: full name of the labels' topic.
+        dead_letters: full name of the dead letters' topic.
+        now_ms: the clock.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        labels: str,
+        dead_letters: str,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._scorer = scorer
+        self._refs = model_refs(scorer.models)
+        self._labels = labels
+        self._dead_letters = dead_letters
+        self._now_ms = now_ms
+        self._prepare_turn = threading.Lock()
+        self._infer_turn = threading.Lock()
+        self._finish_turn = threading.Lock()
+
+    def run(self, spans: Sequence[Span]) -> Outcome:
+        """The outputs of a batch's spans, in their order; spans dropped meanwhile have none.
+
+        Raises:
+            ModelRuntimeError: the model is broken, not a post.
+        """
+        items = [
+            _decoded(record, span.partition)
+            for span in spans
+            if not span.dropped
+            for record in span.records
+        ]
+        wanted = [item for item in items if item.post is not None and item.post.op != "delete"]
+        self._score(wanted)
+        now_ms = self._now_ms()
+        outputs = [self._output(item, now_ms) for item in items]
+        dead = sum(item.error is not None for item in items)
+        return Outcome(outputs, len(outputs) - dead, dead)
+
+    # -- scoring
+
+    def _score(self, items: list[_Item]) -> None:
+        """Score the items; one that cannot be scored gets an error, its neighbours get scores."""
+        if not items:
+            return
+        try:
+            self._score_once(items)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever a scorer or its runtime raises
+            self._score_apart(items)
+
+    def _score_once(self, items: list[_Item]) -> None:
+        texts = [item.post.text or "" for item in items if item.post is not None]
+        with self._prepare_turn:
+            prepared = self._scorer.prepare(texts)
+        with self._infer_turn:
+            logits = self._scorer.infer(prepared)
+        with self._finish_turn:
+            scores = self._scorer.finish(prepared, logits)
+        if len(scores) != len(items):
+            raise ModelRuntimeError(f"{len(scores)} answers for {len(items)} texts")
+        for item, answer in zip(items, scores, strict=True):
+            item.scores = answer
+
+    def _score_apart(self, items: list[_Item]) -> None:
+        """Try again, then by halves, until what fails is one post."""
+        try:
+            self._score_once(items)
+        except MemoryError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - as above
+            if len(items) > 1:
+                middle = len(items) // 2
+                self._score_apart(items[:middle])
+                self._score_apart(items[middle:])
+                return
+            self._probe(exc)
+            items[0].error = PostError(
+                DeadLetterReason.SCORING_FAILED, f"the models cannot score it: {_shown(exc)}"
+            )
+
+    def _probe(self, cause: Exception) -> None:
+        try:
+            with self._prepare_turn, self._infer_turn, self._finish_turn:
+                self._scorer.score([_PROBE])
+        except Exception as exc:
+            raise ModelRuntimeError(
+                f"the models fail on every post: {_shown(cause)}",
+                hint="`tidegate doctor` checks the models; no post was lost",
+            ) from exc
+
+    # -- output
+
+    def _output(self, item: _Item, now_ms: int) -> Output:
+        if item.error is None:
+            try:
+                return self._label(item, now_ms)
+            except Exception as exc:  # noqa: BLE001 - one post, whatever is wrong with it
+                item.error = PostError(
+                    DeadLetterReason.SCORING_FAILED,
+                    f"its label cannot be written: {_shown(exc)}",
+                )
+        return self._dead_letter(item, item.error, now_ms)
+
+    def _label(self, item: _Item, now_ms: int) -> Output:
+        post, origin, refs = item.post, item.origin, self._refs
+        assert post is not None
+        if item.scores is None:
+            label = retraction_of(post, refs, labelled_at_ms=now_ms, origin=origin)
+        else:
+            label = label_of(post, item.scores, refs, labelled_at_ms=now_ms, origin=origin)
+        return Output(
+            self._labels,
+            origin.partition,
+            item.record.key,
+            encode(label),
+            partial(self._too_large, item, now_ms),
+        )
+
+    def _too_large(self, item: _Item, now_ms: int, limit: int) -> Output:
+        item.error = PostError(
+            DeadLetterReason.TOO_LARGE, f"its label is larger than the topic takes ({limit} bytes)"
+        )
+        return self._dead_letter(item, item.error, now_ms)
+
+    def _dead_letter(self, item: _Item, error: PostError, now_ms: int) -> Output:
+        record, origin = item.record, item.origin
+        headers = dict(record.headers)
+        key = record.key if len(record.key or b"") <= _MAX_KEY_BYTES else None
+        letter = dead_letter_of(
+            error,
+            record.value,
+            at_ms=now_ms,
+            origin=origin,
+            key=key,
+            source_input=_text(headers.get(INPUT_HEADER)),
+            post_id=None if item.post is None else item.post.id,
+            attempt=_attempt(headers.get(ATTEMPT_HEADER)),
+        )
+        return Output(self._dead_letters, origin.partition, key, encode(letter))
+
+
+def _decoded(record: Record, partition: Partition) -> _Item:
+    origin = Origin(
+        topic=partition.topic,
+        partition=partition.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp,
+    )
+    item = _Item(record, origin)
+    try:
+        item.post = decode_post(record.value)
+    except PostError as exc:
+        item.error = exc
+    return item
+
+
+def _text(header: bytes | None) -> str | None:
+    return None if header is None else header.decode("utf-8", "replace")[:_MAX_INPUT_CHARS]
+
+
+def _attempt(header: bytes | None) -> int:
+    try:
+        return max(1, int(header or b"1"))
+    except ValueError:
+        return 1
+
+
+def _shown(exc: BaseException) -> str:
+    text = str(exc) or type(exc).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."

@@ -1,0 +1,131 @@
+"""Runs the Faust app as a process: preflight, signals, watchdog, exit.
+
+A failure of the infrastructure raises out of `run_worker`, and the process ends with code 1; a
+SIGTERM or Ctrl-C finishes what is in flight, commits, leaves the group and returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+import time
+from signal import Signals
+from typing import Any
+
+import faust
+
+from models.scores import Scorer
+from stream.app import TidegateApp, create_app, load_scorer
+from stream.errors import TidegateError
+from stream.logs import get_logger, set_up_logs
+from stream.readiness import output_limits
+from stream.settings import Settings
+from stream.watchdog import Watchdog, error_of
+
+log = get_logger(__name__)
+
+
+class _Worker(faust.Worker):
+    """Faust's worker, less its console; tells the watchdog of signals."""
+
+    def __init__(self, app: TidegateApp, watchdog: Watchdog, **kwargs: Any) -> None:
+        super().__init__(app, quiet=True, override_logging=False, **kwargs)
+        self.spinner = None
+        self._watchdog = watchdog
+
+    def _schedule_shutdown(self, signal: Signals) -> None:
+        log.info("stopping", signal=signal.name)
+        self._watchdog.stopping()
+        super()._schedule_shutdown(signal)
+
+    def _setproctitle(self, info: str, *, ident: str = "") -> None:
+        """The process keeps the name it was started with."""
+
+
+def run_worker(settings: Settings, scorer: Scorer | None = None) -> None:
+    """Label posts until a signal.
+
+    Args:
+        settings: all of them.
+        scorer: instead of the one that `settings.models` names.
+
+    Raises:
+        BrokerError: no broker, no topics, or they went away.
+        ModelError: the models cannot be loaded, or fail on everything.
+        StallError: no progress, or no end in time.
+    """
+    set_up_logs(settings.log)
+    begun = time.monotonic()
+    output_limits(settings.kafka)
+    if scorer is None:
+        scorer = load_scorer(settings)
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    app = create_app(settings, scorer)
+    watchdog = Watchdog(
+        app,
+        loop,
+        stall_timeout_s=settings.worker.stall_timeout_s,
+        stop_timeout_s=settings.worker.stop_timeout_s,
+        end=_end_now,
+    )
+    app.on_rebalance_complete.connect(_log_assignment)
+    worker = _Worker(app, watchdog, loop=loop)
+    log.info(
+        "starting",
+        bootstrap=settings.kafka.bootstrap,
+        group=settings.kafka.group,
+        models={task: model.version for task, model in scorer.models.items()},
+        prepared_s=round(time.monotonic() - begun, 2),
+    )
+    # What was made so far stays: the collector need not look at it for every generation.
+    gc.collect()
+    gc.freeze()
+    watchdog.start()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit:
+        pass  # Faust's way to return; its reason is looked at here
+    finally:
+        watchdog.finished()
+        with contextlib.suppress(RuntimeError):
+            asyncio.set_event_loop(None)
+    reason = worker.crash_reason or app.crash_reason
+    if reason is not None:
+        raise error_of(reason)
+    counts = app.flow.counts if app.flow is not None else None
+    log.info(
+        "stopped",
+        labels=counts.labels if counts else 0,
+        dead_letters=counts.dead_letters if counts else 0,
+    )
+
+
+async def _log_assignment(app: Any, /, *_: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 - mode's form
+    log.info(
+        "reading",
+        partitions=sorted(f"{tp.topic}[{tp.partition}]" for tp in app.consumer.assignment()),
+    )
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """An event loop of uvloop where there is one: half of what a post costs besides its model."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.new_event_loop()
+
+
+def _end_now(error: TidegateError) -> None:
+    """End the process where it does not end by itself: threads and loops are left as they are."""
+    from stream.cli.main import print_error
+
+    print_error(error)
+    sys.stderr.flush()
+    os._exit(1)
