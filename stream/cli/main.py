@@ -21,7 +21,7 @@ from stream.errors import ConfigError, TidegateError
 
 #: In the order of `tidegate --help`. Each module has an `app`; one whose `app.info.name` is set
 #: is a group (`tidegate topics list`), the others are single commands.
-MODULES = ("replay", "label", "score", "worker", "topics", "config")
+MODULES = ("demo", "replay", "label", "score", "worker", "topics", "config", "dead_letters")
 
 app = typer.Typer(
     name="tidegate",

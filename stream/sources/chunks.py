@@ -57,6 +57,25 @@ def read_chunks(path: str, on_read: Callable[[int], None] | None = None) -> Iter
         yield from _as_utf8(_unpacked(_raw(descriptor, path, on_read), path), path)
 
 
+def check_readable(path: str) -> None:
+    """Say at once what is wrong with a file that will be read later.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    if path != STDIN and not _is_pipe(path):
+        with _opened(path):
+            pass
+
+
+def _is_pipe(path: str) -> bool:
+    # Opening a pipe and closing it again would end whoever writes to it.
+    try:
+        return Path(path).is_fifo()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[int]:
     if path == STDIN:

@@ -1,0 +1,1 @@
+"""Everything on one machine: broker, worker, dashboard and a feed, started and ended together."""
