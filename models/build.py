@@ -1,0 +1,277 @@
+"""Makes a model: base, fit, export, quantise, evaluate, card, manifest; each step leaves a file.
+
+A step whose file is there is not done again, so an interrupted build goes on where it was; delete
+a step's folder to repeat it. Only the first three steps need the extra `models`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from tokenizers import Tokenizer
+
+from models.batch import Batch, pad_batches
+from models.card import model_card
+from models.errors import ModelBuildError
+from models.evaluate import Bench, Evaluation, dev_probabilities, dev_rows, evaluate
+from models.figures import MIN_LANGUAGE_ROWS, choose_thresholds, measured_languages
+from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, manifest_toml, sha256_of
+from models.scorer import BATCH_TOKENS
+from models.text import clean, cut
+from models.training.data import TASKS, TaskData, TaskName, find_part, read_task, read_tsv
+
+Report = Callable[[str, float, str], None]
+Recipe = Mapping[str, Any]
+
+STEPS = ("base", "fit", "export", "quantise", "evaluate")
+_GRAPH, _TOKENIZER = "model.onnx", "tokenizer.json"
+#: A language the head answers and that has fewer dev rows is one it was not measured on.
+_MIN_LANGUAGE_DEV_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One build: what it reads and where it writes.
+
+    `base` is a Hub id or a folder; None: what the recipe says. `report` is told the step, the
+    share of it that is done (0 to 1) and a remark.
+    """
+
+    name: str
+    data: Path
+    out: Path
+    recipe: Recipe
+    base: str | None
+    version: str
+    report: Report
+
+    @property
+    def folder(self) -> Path:
+        """The files that ship."""
+        return self.out / self.name
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe in a TOML file.
+
+    Raises:
+        ModelBuildError: it cannot be read or lacks a section.
+    """
+    try:
+        recipe = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ModelBuildError(f"cannot read the recipe: {exc}", where=str(path)) from exc
+    for section in ("model", "base", "fit", "quantise"):
+        if section not in recipe:
+            raise ModelBuildError(
+                f"the recipe has no section `{section}`",
+                where=str(path),
+                hint="models/training/compact.toml is a complete one",
+            )
+    return recipe
+
+
+def today() -> str:
+    """The version of a model built now."""
+    now = datetime.now(UTC)
+    return f"{now.year}.{now.month}.{now.day}"
+
+
+def build(plan: Build) -> Evaluation:
+    """Do every step that is still to do, and return what was measured.
+
+    Raises:
+        ModelBuildError: a step failed; those before it are kept.
+    """
+    plan.out.mkdir(parents=True, exist_ok=True)
+    _make_base(plan)
+    _fit(plan)
+    _export(plan)
+    _quantise(plan)
+    return _evaluate(plan)
+
+
+def train_data(plan: Build) -> dict[TaskName, TaskData]:
+    """The training rows of every task, with the recipe's labels."""
+    fit = plan.recipe["fit"]
+    return {
+        task: read_task(
+            plan.data,
+            task,
+            "train",
+            fit[task].get("labels"),
+            fit[task].get("min_rows", 1),
+        )
+        for task in TASKS
+    }
+
+
+def _make_base(plan: Build) -> None:
+    out = plan.out / "base"
+    if (out / _TOKENIZER).is_file():
+        return
+    plan.report("base", 0.0, "")
+    _need_extra()
+    from models.training.base import cut_base
+
+    def corpus() -> Iterator[str]:
+        for task in train_data(plan).values():
+            yield from (row.text for row in task.rows)
+        for row in read_tsv(find_part(plan.data, "language", "words")):
+            yield row["word"]
+
+    settings = plan.recipe["base"]
+    kept = cut_base(
+        plan.base or settings["source"],
+        out,
+        layers=settings["layers"],
+        corpus=corpus(),
+        vocab_size=settings["vocab_size"],
+    )
+    plan.report("base", 1.0, ", ".join(f"{count:,} {what}" for what, count in kept.items()))
+
+
+def _fit(plan: Build) -> None:
+    out = plan.out / "fit"
+    # The last file that `fit` writes: without it the model beside it may be half a file.
+    if (out / "labels.json").is_file():
+        return
+    plan.report("fit", 0.0, "reading")
+    _need_extra()
+    from models.training.fit import Progress, fit
+
+    def show(progress: Progress) -> None:
+        losses = ", ".join(f"{task} {loss:.3f}" for task, loss in progress.loss.items())
+        plan.report("fit", progress.step / progress.steps, f"{progress.rows_per_s:.0f}/s  {losses}")
+
+    fit(plan.out / "base", out, train_data(plan), plan.recipe, show)
+
+
+def _export(plan: Build) -> None:
+    out = plan.out / "fp32"
+    if (out / _GRAPH).is_file():
+        return
+    plan.report("export", 0.0, "")
+    from models.export import export_fp32
+
+    export_fp32(plan.out / "fit", out)
+    plan.report("export", 1.0, "")
+
+
+def _quantise(plan: Build) -> None:
+    if (plan.folder / _GRAPH).is_file():
+        return
+    plan.report("quantise", 0.0, "")
+    from models.quantise import quantise
+
+    plan.folder.mkdir(exist_ok=True)
+    shutil.copyfile(plan.out / "fit" / _TOKENIZER, plan.folder / _TOKENIZER)
+    labels = [f"{task}/{label}" for task, names in _labels(plan).items() for label in names]
+    quantise(plan.out / "fp32" / _GRAPH, plan.folder / _GRAPH, labels, _calibration(plan))
+    plan.report("quantise", 1.0, "")
+
+
+def _calibration(plan: Build) -> list[Batch]:
+    """Training texts of all tasks, drawn at random, as the scorer would batch them."""
+    limit = plan.recipe["fit"]["max_tokens"]
+    tokenizer = Tokenizer.from_file(str(plan.folder / _TOKENIZER))
+    tokenizer.encode_special_tokens = True
+    tokenizer.enable_truncation(limit)
+    rng = random.Random(plan.recipe["fit"]["seed"])
+    texts: list[str] = []
+    for task in train_data(plan).values():
+        count = min(plan.recipe["quantise"]["posts_per_task"], len(task.rows))
+        texts += [clean(cut(row.text, limit)[0])[0] for row in rng.sample(task.rows, count)]
+    tokens = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+    return pad_batches(tokens, BATCH_TOKENS, tokenizer.token_to_id("<pad>"))
+
+
+def _labels(plan: Build) -> dict[str, list[str]]:
+    labels: dict[str, list[str]] = json.loads((plan.out / "fit" / "labels.json").read_text("utf-8"))
+    return labels
+
+
+def _evaluate(plan: Build) -> Evaluation:
+    done = plan.folder / "evaluation.json"
+    if done.is_file() and (plan.out / "manifest.toml").is_file():
+        return msgspec.json.decode(done.read_bytes(), type=Evaluation)
+
+    def report(what: str, texts: int, of: int) -> None:
+        plan.report("evaluate", texts / of if of else 0.0, what)
+
+    manifest = _described(plan, report)
+    fp32 = plan.out / "fp32" / _GRAPH
+    evaluation = evaluate(manifest, plan.name, plan.data, fp32=fp32, report=report)
+    model = manifest.models[plan.name]
+    sizes = {file: (plan.folder / file).stat().st_size for file in model.files}
+    (plan.folder / "README.md").write_text(
+        model_card(plan.name, model, evaluation, plan.recipe, sizes), "utf-8"
+    )
+    manifest.path.write_text(manifest_toml(manifest.presets, manifest.models), "utf-8")
+    done.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1))
+    return evaluation
+
+
+def _described(plan: Build, report: Callable[[str, int, int], None]) -> Manifest:
+    """The manifest of the quantised model, its thresholds chosen on the dev rows."""
+    kinds: dict[str, Literal["softmax", "sigmoid"]] = {"toxicity": "sigmoid"}
+    heads: dict[str, Head] = {}
+    start = 0
+    for task, labels in _labels(plan).items():
+        heads[task] = Head(
+            activation=kinds.get(task, "softmax"),
+            slice=(start, start + len(labels)),
+            labels=labels,
+            thresholds=dict.fromkeys(labels, 0.5) if task in kinds else {},
+            top=3 if task == LANGUAGE_TASK else 0,
+        )
+        start += len(labels)
+    settings = plan.recipe["model"]
+    model = Model(
+        id=settings["id"],
+        version=plan.version,
+        licence=settings["licence"],
+        folder=plan.name,
+        graph=_GRAPH,
+        tokenizer=_TOKENIZER,
+        max_tokens=plan.recipe["fit"]["max_tokens"],
+        files={file: sha256_of(plan.folder / file) for file in (_GRAPH, _TOKENIZER)},
+        heads=heads,
+        devices=settings["devices"],
+    )
+    manifest = Manifest(
+        path=plan.out / "manifest.toml",
+        presets={plan.name: [plan.name]},
+        models={plan.name: model},
+    )
+    rows = dev_rows(model, plan.data)
+    bench = Bench(manifest, plan.name, fp32=None, threads=0)
+    for task, part in rows.items():
+        minimum = _MIN_LANGUAGE_DEV_ROWS if task == LANGUAGE_TASK else MIN_LANGUAGE_ROWS
+        change: dict[str, Any] = {"languages": measured_languages(part.rows, minimum)}
+        if task == "toxicity":
+            probabilities = dev_probabilities(bench, task, part, report)
+            change["thresholds"] = choose_thresholds(part.rows, probabilities, heads[task])
+        heads[task] = msgspec.structs.replace(heads[task], **change)
+    chosen = msgspec.structs.replace(model, heads=heads)
+    return msgspec.structs.replace(manifest, models={plan.name: chosen})
+
+
+def _need_extra() -> None:
+    try:
+        import torch  # noqa: F401  # asked for its presence
+        import transformers  # noqa: F401
+    except ImportError as exc:
+        raise ModelBuildError(
+            f"this step needs a package that is not installed: {exc.name}",
+            hint="`pip install 'tidegate[models]'`",
+        ) from exc

@@ -1,0 +1,242 @@
+"""Writes the model card from what was measured: every figure on it comes out of an `Evaluation`.
+
+What the figures cannot say, the known weaknesses, stands here as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from models.evaluate import Evaluation, Parity
+from models.figures import LanguageFigures, SentimentFigures, ToxicityFigures
+from models.manifest import Model
+
+_WEAK_LANGUAGE = 0.75
+
+_LIMITS = """\
+- **Words more than meaning.** A model of this size and these data reacts to slurs and profanity.
+  A friendly swear word scores high; contempt in polite words scores low; counter-speech, denial
+  and quotation score like the attack they mention. A trial of this recipe reached a ROC-AUC of
+  0.54 on a published functional test of hate speech, hardly better than chance. Use the scores to sort what
+  people look at, not to punish.
+- **`toxic` is not `identity_attack`.** An insult to one person is toxic and no attack on a group.
+  Rules about hate should read `identity_attack`, and its figures are the weaker ones.
+- **`threat` and `severe_toxic` are learnt from a few hundred texts** and miss most of what they
+  are named after.
+- **English first.** Toxicity was measured on the languages in the table only. For every other language a label
+  carries `unsupported: true`: the scores are there because the encoder is multilingual, and they
+  are not to be trusted silently. The same holds for sentiment.
+- **Dialects and reclaimed words.** The sets are known to mark African-American English and
+  in-group use of slurs as toxic more often than other texts. Nothing here corrects that.
+- **Language of one to three words** is a guess (a trial of this recipe: 0.45 for single words, 0.65 for pairs, where whole sentences gave 0.88),
+  and close relatives are mixed up (Bosnian, Croatian, Serbian; Indonesian, Malay; Norwegian
+  Bokmål, Nynorsk, Danish; Galician, Spanish, Catalan). Romanised Hindi is rarely recognised.
+- **The first {max_tokens} tokens** of a post are read; a longer one is marked `truncated`.
+- The dev sets come from the same sources as the training texts. On posts of another platform or
+  another year expect less.
+"""
+
+
+def model_card(
+    name: str,
+    model: Model,
+    evaluation: Evaluation,
+    recipe: Mapping[str, Any],
+    sizes: Mapping[str, int],
+) -> str:
+    """The card of `model` in Markdown; `sizes` are its files' bytes."""
+    total = sum(sizes.values()) / 1e6
+    parts = [
+        f"# `{name}` {model.version}\n",
+        (
+            f"{model.id}: one multilingual encoder, {len(model.heads)} tasks in one pass "
+            f"({', '.join(model.heads)}), {total:.0f} MB in all, for any CPU. "
+            "Written by `tidegate models build`; do not edit.\n"
+        ),
+        "## What it answers\n",
+        _table(
+            ("task", "labels", "activation", "languages it was measured on"),
+            (
+                (
+                    task,
+                    f"{len(head.labels)} languages"
+                    if len(head.labels) > 12
+                    else ", ".join(head.labels),
+                    head.activation,
+                    ", ".join(head.languages)
+                    if len(head.languages) <= 12
+                    else f"{len(head.languages)}",
+                )
+                for task, head in model.heads.items()
+            ),
+        ),
+        _training(recipe),
+        "## Figures on the dev sets\n",
+        "All with the int8 graph of this folder, as the worker runs it.\n",
+    ]
+    if evaluation.dev.sentiment is not None:
+        parts.append(_sentiment(evaluation.dev.sentiment))
+    if evaluation.dev.toxicity is not None:
+        parts.append(_toxicity(evaluation.dev.toxicity))
+    if evaluation.dev.language is not None:
+        parts.append(_language(evaluation.dev.language))
+    parts.append(_exactness(evaluation))
+    parts += ["## Limits\n", _LIMITS.format(max_tokens=model.max_tokens), _rebuild(name)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _training(recipe: Mapping[str, Any]) -> str:
+    base, fit = recipe["base"], recipe["fit"]
+    sources = _table(
+        ("for", "source", "what", "licence"),
+        ((d["task"], d["source"], d["what"], d["licence"]) for d in recipe.get("data", [])),
+    )
+    return (
+        "## How it was made\n\n"
+        f"Base: `{base['source']}` ({base['licence']}), {base['layers']} of its layers and the "
+        f"{base['vocab_size']:,} pieces most used by the training texts, besides every single "
+        "character. Word embeddings frozen, the rest fine-tuned on three tasks at once "
+        f"(passes over the data: sentiment {fit['sentiment']['epochs']}, toxicity "
+        f"{fit['toxicity']['epochs']} of capped sources, language {fit['language']['epochs']}; "
+        f"{fit['max_tokens']} tokens). Then exported with Optimum and written as static int8 "
+        "(docs/models/quantisation.md). The recipe with every number is "
+        "`models/training/compact.toml`.\n\n"
+        f"{sources}\n"
+        "Some of the sets may be used for research only. The weights hold none of their texts, "
+        "but whoever uses the model commercially should judge that for themselves, or rebuild it "
+        "without them.\n"
+    )
+
+
+def _sentiment(figures: SentimentFigures) -> str:
+    rows = [("all", figures.all), *figures.by_source.items()]
+    rows += [(f"language `{lang}`", part) for lang, part in figures.by_language.items()]
+    return "### Sentiment\n\n" + _table(
+        ("rows of", "rows", "macro-recall", "accuracy", "macro-F1"),
+        (
+            (name, f"{f.rows:,}", _f(f.macro_recall), _f(f.accuracy), _f(f.macro_f1))
+            for name, f in rows
+        ),
+    )
+
+
+def _toxicity(figures: ToxicityFigures) -> str:
+    labels = _table(
+        (
+            "label", "rows", "positive", "ROC-AUC", "average precision", "ROC-AUC, English rows",
+            "threshold", "precision", "recall", "F1",
+        ),
+        (
+            (
+                f"`{label}`", f"{f.all.rows:,}", f"{f.all.positives:,}", _f(f.all.roc_auc),
+                _f(f.all.average_precision), _f(f.english.roc_auc), _f(f.at.threshold),
+                _f(f.at.precision), _f(f.at.recall), _f(f.at.f1),
+            )
+            for label, f in figures.labels.items()
+        ),
+    )  # fmt: skip
+    where = [*figures.by_source.items()]
+    where += [(f"language `{lang}`", part) for lang, part in figures.by_language.items()]
+    toxic = _table(
+        ("`toxic`, rows of", "rows", "positive", "ROC-AUC", "average precision"),
+        (
+            (name, f"{f.rows:,}", f"{f.positives:,}", _f(f.roc_auc), _f(f.average_precision))
+            for name, f in where
+        ),
+    )
+    return (
+        "### Toxicity\n\n"
+        f"{labels}\nEach threshold is the one with the largest F1 on these same rows, so "
+        "precision, recall and F1 at it are a little flattered; and the rows hold far more abuse "
+        "than a stream does, so expect a lower precision there. `-`: one class only.\n\n"
+        f"{toxic}"
+    )
+
+
+def _language(figures: LanguageFigures) -> str:
+    weak = sorted(
+        (recall, lang, rows)
+        for lang, (recall, rows) in figures.by_language.items()
+        if recall < _WEAK_LANGUAGE
+    )
+    sources = _table(
+        ("rows of", "rows", "accuracy", "macro-recall"),
+        (
+            (name, f"{f.rows:,}", _f(f.accuracy), _f(f.macro_recall))
+            for name, f in [("all", figures.all), *figures.by_source.items()]
+        ),
+    )
+    every = ", ".join(
+        f"{lang} {recall:.2f}" for lang, (recall, _) in sorted(figures.by_language.items())
+    )
+    return (
+        f"### Language\n\n{figures.labels} languages.\n\n{sources}\n"
+        f"Below {_WEAK_LANGUAGE}: "
+        + (", ".join(f"{lang} {recall:.2f} ({rows} rows)" for recall, lang, rows in weak) or "none")
+        + ".\n\nMost often mixed up (truth → answer, rows): "
+        + ", ".join(f"{c.truth} → {c.answer} {c.rows}" for c in figures.confusions)
+        + f".\n\nRecall of each: {every}.\n"
+    )
+
+
+def _exactness(evaluation: Evaluation) -> str:
+    again, speed = evaluation.rebatching, evaluation.speed
+    flips = ", ".join(f"{task} {count}" for task, count in again.flips.items())
+    lines = [
+        "## The same score in every batch\n",
+        (
+            f"{again.texts:,} posts scored twice, in another order and with other batch-mates: labels "
+            f"that changed: {flips}; largest change of any score: {again.largest_change:.1e}.\n"
+        ),
+    ]
+    if evaluation.parity is not None:
+        lines.append(_parity(evaluation.parity))
+    ratio = (
+        f"; session alone {speed.session:.0f}, the fp32 graph in the same alternating runs "
+        f"{speed.fp32_session:.0f}: {speed.ratio:.1f} times"
+        if speed.fp32_session is not None
+        else ""
+    )
+    lines.append(
+        f"Speed where this card was written ({speed.threads} threads, {speed.posts:,} posts): "
+        f"{speed.scoring:.0f} posts/s for tokenising, inference and answers{ratio}.\n"
+    )
+    return "\n".join(lines)
+
+
+def _parity(parity: Parity) -> str:
+    dev = _table(
+        ("dev figure", "int8", "fp32", "difference"),
+        (
+            (name, f"{served:.4f}", f"{exact:.4f}", f"{served - exact:+.4f}")
+            for name, (served, exact) in parity.dev.items()
+        ),
+    )
+    return (
+        f"Against the fp32 graph on {parity.texts:,} posts, labels equal: sentiment "
+        f"{parity.sentiment:.1%}, `toxic` at its threshold {parity.toxic:.1%}, toxicity label "
+        f"{parity.toxicity:.1%}, language {parity.language:.1%}; mean change of the score "
+        f"`toxic` {parity.toxic_mean_change:.4f}, largest {parity.toxic_largest_change:.3f}.\n\n"
+        f"{dev}"
+    )
+
+
+def _rebuild(name: str) -> str:
+    return (
+        "## Make it again\n\n"
+        "```sh\npip install 'tidegate[cpu,models]'\n"
+        "tidegate models build --data DATA --base intfloat/multilingual-e5-small --out BUILD\n"
+        "```\n\n"
+        "About 70 minutes on two cores. DATA is a folder as docs/models/data.md describes it; "
+        f"`BUILD/{name}` then holds this folder's files and `BUILD/manifest.toml` the entry.\n"
+    )
+
+
+def _f(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,183 @@
+"""Dev figures of each task, and what is chosen by them: thresholds, measured languages.
+
+Everything here is a function of dev rows and the probabilities that a model gave them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import Head
+from models.metrics import (
+    ClassFigures,
+    DetectionFigures,
+    ThresholdFigures,
+    at_threshold,
+    best_f1_threshold,
+    class_figures,
+    detection_figures,
+    recalls,
+)
+from models.training.data import Row
+
+Probabilities = NDArray[np.float32]
+
+#: A language with fewer dev rows of a task counts as not measured.
+MIN_LANGUAGE_ROWS: Final = 100
+_CONFUSIONS = 15
+
+
+class SentimentFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Sentiment, over all rows and by what they come from."""
+
+    all: ClassFigures
+    by_source: dict[str, ClassFigures]
+    by_language: dict[str, ClassFigures]
+
+
+class ToxicityLabel(msgspec.Struct, frozen=True, kw_only=True):
+    """One toxicity label: `at` is its own threshold on the same rows."""
+
+    all: DetectionFigures
+    english: DetectionFigures
+    at: ThresholdFigures
+
+
+class ToxicityFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Toxicity; the tables by source and language are of the first label, `toxic`."""
+
+    labels: dict[str, ToxicityLabel]
+    by_source: dict[str, DetectionFigures]
+    by_language: dict[str, DetectionFigures]
+
+
+class Confusion(msgspec.Struct, frozen=True):
+    """How often a language was taken for another."""
+
+    truth: str
+    answer: str
+    rows: int
+
+
+class LanguageFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Language; `by_language` is recall and rows."""
+
+    all: ClassFigures
+    labels: int
+    by_source: dict[str, ClassFigures]
+    by_language: dict[str, tuple[float, int]]
+    confusions: list[Confusion]
+
+
+def _by(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, NDArray[np.intp]]:
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(key(row), []).append(i)
+    return {name: np.array(groups[name]) for name in sorted(groups)}
+
+
+def sentiment_figures(rows: Sequence[Row], probabilities: Probabilities) -> SentimentFigures:
+    """Figures of the sentiment head on its dev rows."""
+    truth = np.array([row.target for row in rows])
+    answer = probabilities.argmax(axis=1)
+    classes = probabilities.shape[1]
+
+    def part(ids: NDArray[np.intp]) -> ClassFigures:
+        return class_figures(truth[ids], answer[ids], classes)
+
+    return SentimentFigures(
+        all=class_figures(truth, answer, classes),
+        by_source={name: part(ids) for name, ids in _by(rows, lambda r: r.source).items()},
+        by_language={name: part(ids) for name, ids in _by(rows, lambda r: r.lang).items()},
+    )
+
+
+def toxicity_figures(
+    rows: Sequence[Row], probabilities: Probabilities, head: Head
+) -> ToxicityFigures:
+    """Figures of the toxicity head on its dev rows; unknown truths (-1) are left out."""
+    truth = np.array([row.target for row in rows])
+    english = np.array([row.lang == "en" for row in rows])
+
+    def part(column: int, ids: NDArray[Any]) -> DetectionFigures:
+        known = ids & (truth[:, column] >= 0)
+        return detection_figures(truth[known, column], probabilities[known, column])
+
+    def table(key: Callable[[Row], str]) -> dict[str, DetectionFigures]:
+        figures = {}
+        for name, ids in _by(rows, key).items():
+            chosen = np.zeros(len(rows), dtype=bool)
+            chosen[ids] = True
+            figures[name] = part(0, chosen)
+        return figures
+
+    labels = {}
+    for column, label in enumerate(head.labels):
+        known = truth[:, column] >= 0
+        labels[label] = ToxicityLabel(
+            all=part(column, np.ones(len(rows), dtype=bool)),
+            english=part(column, english),
+            at=at_threshold(
+                truth[known, column], probabilities[known, column], head.thresholds[label]
+            ),
+        )
+    return ToxicityFigures(
+        labels=labels,
+        by_source=table(lambda row: row.source),
+        by_language=table(lambda row: row.lang),
+    )
+
+
+def language_figures(
+    rows: Sequence[Row], probabilities: Probabilities, labels: Sequence[str]
+) -> LanguageFigures:
+    """Figures of the language head on its dev rows."""
+    truth = np.array([row.target for row in rows])
+    answer = probabilities.argmax(axis=1)
+    wrong = Counter(
+        zip(truth[truth != answer].tolist(), answer[truth != answer].tolist(), strict=True)
+    )
+    rows_of = np.bincount(truth, minlength=len(labels)).tolist()
+    return LanguageFigures(
+        all=class_figures(truth, answer, len(labels)),
+        labels=len(labels),
+        by_source={
+            name: class_figures(truth[ids], answer[ids], len(labels))
+            for name, ids in _by(rows, lambda row: row.source).items()
+        },
+        by_language={
+            label: (recall, count)
+            for label, recall, count in zip(
+                labels, recalls(truth, answer, len(labels)), rows_of, strict=True
+            )
+            if recall is not None
+        },
+        confusions=[
+            Confusion(labels[a], labels[b], count)
+            for (a, b), count in wrong.most_common(_CONFUSIONS)
+        ],
+    )
+
+
+def choose_thresholds(
+    rows: Sequence[Row], probabilities: Probabilities, head: Head
+) -> dict[str, float]:
+    """For every toxicity label the threshold of the largest F1 on the dev rows that know it."""
+    truth = np.array([row.target for row in rows])
+    thresholds = {}
+    for column, label in enumerate(head.labels):
+        known = truth[:, column] >= 0
+        thresholds[label] = best_f1_threshold(truth[known, column], probabilities[known, column])
+    return thresholds
+
+
+def measured_languages(rows: Sequence[Row], minimum: int) -> list[str]:
+    """Languages that the dev rows of a task can say something about."""
+    counts = Counter(row.lang for row in rows)
+    return sorted(lang for lang, count in counts.items() if count >= minimum)

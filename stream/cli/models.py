@@ -1,0 +1,306 @@
+"""`tidegate models`: what scores, whether its files are the right ones, how good it is, how it is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stream.cli.options import JsonOption
+from stream.cli.output import count, print_json, print_table
+from stream.settings import load_settings
+
+if TYPE_CHECKING:
+    from models.evaluate import Evaluation
+    from models.manifest import Manifest, Model
+
+app = typer.Typer(name="models", help="Show, check, measure and make models.", no_args_is_help=True)
+
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option(help="Manifest file; default: setting `models.manifest`.", show_default=False),
+]
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        help="Folder with TASK.dev.tsv[.gz] and so on (docs/models/data.md).",
+        exists=True,
+        file_okay=False,
+        show_default=False,
+    ),
+]
+
+
+def _manifest(path: Path | None) -> Manifest:
+    from models.manifest import load_manifest
+
+    settings = load_settings({"models.manifest": path})
+    return load_manifest(settings.models.manifest)
+
+
+@app.command("list")
+def list_models(*, manifest: ManifestOption = None, as_json: JsonOption = False) -> None:
+    """Presets and the models they are made of."""
+    found = _manifest(manifest)
+    if as_json:
+        print_json(
+            {
+                "manifest": str(found.path),
+                "presets": found.presets,
+                "models": {name: _summary(model) for name, model in found.models.items()},
+            }
+        )
+        return
+    print_table(
+        [
+            ("preset", "left"),
+            ("model", "left"),
+            ("version", "left"),
+            ("tasks", "left"),
+            ("devices", "left"),
+        ],
+        [
+            (preset, name, model.version, ", ".join(model.heads), ", ".join(model.devices))
+            for preset, names in found.presets.items()
+            for name, model in ((name, found.models[name]) for name in names)
+        ],
+    )
+
+
+def _summary(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "version": model.version,
+        "licence": model.licence,
+        "devices": model.devices,
+        "tasks": {task: len(head.labels) for task, head in model.heads.items()},
+    }
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="The model's name in the manifest.")] = "compact",
+    *,
+    manifest: ManifestOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One model: its labels, thresholds, languages and files."""
+    found = _manifest(manifest)
+    model = found.model(name)
+    if as_json:
+        print_json(model)
+        return
+    console = Console()
+    console.print(f"{name}  {model.id} {model.version}", style="bold", highlight=False)
+    console.print(f"{model.licence}\nreads {model.max_tokens} tokens", highlight=False)
+    for task, head in model.heads.items():
+        console.print(f"\n{task}", style="bold", highlight=False)
+        labels = [
+            f"{label} (from {head.thresholds[label]:g})" if head.thresholds else label
+            for label in head.labels
+        ]
+        console.print(f"  answers   {', '.join(labels)}", highlight=False, soft_wrap=True)
+        measured = ", ".join(head.languages) or "not known"
+        console.print(f"  measured  {measured}", highlight=False, soft_wrap=True)
+    console.print("\nfiles", style="bold")
+    for file, sha256 in model.files.items():
+        console.print(
+            f"  {found.file(model, file)}  {sha256[:16]}…", highlight=False, soft_wrap=True
+        )
+
+
+@app.command("verify")
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="Only this model; default: all.", show_default=False)
+    ] = None,
+    *,
+    manifest: ManifestOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every file's sha256 with the manifest's; exit code 1 if one differs."""
+    found = _manifest(manifest)
+    names = [name] if name is not None else list(found.models)
+    checks = [check for each in names for check in found.check_files(each)]
+    problems = sum(check.problem is not None for check in checks)
+    if as_json:
+        print_json(
+            {
+                "ok": problems == 0,
+                "files": [
+                    {
+                        **check._asdict(),
+                        "path": str(found.file(found.model(check.model), check.file)),
+                    }
+                    for check in checks
+                ],
+            }
+        )
+    else:
+        print_table(
+            [("model", "left"), ("file", "left"), ("bytes", "right"), ("", "left")],
+            [
+                (check.model, check.file, count(check.size), check.problem or "ok")
+                for check in checks
+            ],
+        )
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command("evaluate")
+def evaluate(
+    *,
+    data: DataOption,
+    model: Annotated[str, typer.Option(help="The model's name in the manifest.")] = "compact",
+    fp32: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its fp32 export: also say how far the two graphs are apart.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: every core.")] = 0,
+    manifest: ManifestOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a model on dev sets: quality, batch independence, speed."""
+    from models.evaluate import evaluate as measure
+
+    found = _manifest(manifest)
+    found.verify(model)
+    with _progress() as report:
+        evaluation = measure(
+            found,
+            model,
+            data,
+            fp32=fp32,
+            threads=threads,
+            report=lambda what, done, of: report(what, done / of if of else 0.0, ""),
+        )
+    _print_evaluation(evaluation, as_json=as_json)
+
+
+@app.command("build")
+def build(
+    *,
+    data: DataOption,
+    out: Annotated[
+        Path, typer.Option(help="Folder for everything that is made.", show_default=False)
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|HUB_ID",
+            help="What to fine-tune; default: the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with every number; default: the recipe of `compact`.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the model in the manifest.")] = "compact",
+    version: Annotated[
+        str | None, typer.Option(help="Default: today's date.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a model: base, fit, export, quantise, evaluate, card, manifest.
+
+    The same command goes on where a build was interrupted. OUT/manifest.toml serves the result:
+    set `models.manifest` to it.
+    """
+    from importlib import resources
+
+    from models.build import Build, read_recipe, today
+    from models.build import build as make
+
+    path = recipe or Path(str(resources.files("models") / "training" / "compact.toml"))
+    with _progress() as report:
+        evaluation = make(
+            Build(
+                name=name,
+                data=data,
+                out=out,
+                recipe=read_recipe(path),
+                base=base,
+                version=version or today(),
+                report=report,
+            )
+        )
+    _print_evaluation(evaluation, as_json=as_json)
+
+
+def _print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
+    if as_json:
+        print_json(evaluation)
+        return
+    rows = [(name, f"{value:.3f}") for name, value in evaluation.dev.keys().items()]
+    again, speed = evaluation.rebatching, evaluation.speed
+    rows.append(("labels changed by other batch-mates", str(sum(again.flips.values()))))
+    rows.append(("largest change of a score by them", f"{again.largest_change:.1e}"))
+    if evaluation.parity is not None:
+        parity = evaluation.parity
+        rows.append(("labels as fp32, sentiment", f"{parity.sentiment:.1%}"))
+        rows.append(("labels as fp32, toxic", f"{parity.toxic:.1%}"))
+        rows.append(("labels as fp32, language", f"{parity.language:.1%}"))
+    rows.append(("posts/s", f"{speed.scoring:.0f}"))
+    if speed.ratio is not None:
+        rows.append(("times the speed of fp32", f"{speed.ratio:.2f}"))
+    print_table(
+        [("figure", "left"), ("", "right")], rows, title=f"{evaluation.model} {evaluation.version}"
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float, str], None]]:
+    """Gives a function for (step, share done, remark): a bar on a terminal, else a line a step."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        seen: set[tuple[str, str]] = set()
+
+        def line(step: str, _share: float, remark: str) -> None:
+            # Only the parts of an evaluation are worth a line of their own.
+            part = remark if step == "evaluate" else ""
+            if (step, part) not in seen:
+                seen.add((step, part))
+                typer.echo(f"{step} {part}".rstrip(), err=True)
+
+        yield line
+        return
+    columns = (
+        TextColumn("{task.description:10}"),
+        BarColumn(),
+        TextColumn("{task.fields[remark]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks: dict[str, Any] = {}
+        last_s = 0.0
+
+        def bar(step: str, share: float, remark: str) -> None:
+            nonlocal last_s
+            now = time.monotonic()
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=1.0, remark=remark)
+            elif now - last_s < 0.1 and share < 1.0:
+                return
+            last_s = now
+            progress.update(tasks[step], completed=share, remark=remark)
+
+        yield bar
