@@ -25,6 +25,7 @@ from dashboard.projection import Place, UnreadableRecordError, dead_letter_row, 
 from dashboard.store import Batch, Store
 from stream.errors import TidegateError
 from stream.kafka.client import kafka_python_config, reason_of
+from stream.logs import set_up_logs
 from stream.settings import Settings, load_settings
 from stream.topics import DEAD_LETTERS, LABELS
 
@@ -58,6 +59,8 @@ class Projector:
         self._next_beat = 0.0
         self._next_tidy = 0.0
         self._error: str | None = None
+        self._committed = -1
+        self._progress_ms = 0
 
     def run(self, stop: threading.Event) -> None:
         """Read until `stop` is set.
@@ -83,7 +86,6 @@ class Projector:
         if sample is None or sample is self._seen:
             return
         self._seen = sample
-        workers = {"group": self._kafka.group, "members": sample.group_members}
         broker: dict[str, Any] = {"kafka": self._kafka.bootstrap}
         if sample.error is not None:
             self._store.beat("broker", "away", sample.at_ms, broker | {"error": sample.error})
@@ -95,6 +97,14 @@ class Projector:
         }
         broker |= {"cluster": sample.cluster_id, "brokers": list(sample.brokers)}
         self._store.beat("broker", "ready" if topics else "no-topics", sample.at_ms, broker)
+        committed = sum(p.committed or 0 for p in sample.backlog)
+        if committed != self._committed:
+            self._committed, self._progress_ms = committed, sample.at_ms
+        workers = {
+            "group": self._kafka.group,
+            "members": sample.group_members,
+            "progress_ms": self._progress_ms,
+        }
         self._store.beat("workers", sample.group_state or "none", sample.at_ms, workers)
         self._store.sample_backlog(sample.backlog, sample.at_ms)
         changed = False
@@ -308,7 +318,6 @@ def _stop_without_parent(stop: threading.Event) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """`python -m dashboard.projector [--with-parent]`; settings come from the environment."""
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the watch reports what matters
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -316,6 +325,8 @@ def main(argv: Sequence[str]) -> int:
         _stop_without_parent(stop)
     try:
         settings = load_settings()
+        set_up_logs(settings.log)
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the watch reports what matters
         dashboard = settings.dashboard
         with Store(dashboard.database, retention_posts=dashboard.retention_posts) as store:
             Projector(settings, store).run(stop)

@@ -1,0 +1,35 @@
+"""The dashboard: `streamlit run` this file, or better `tidegate dashboard`, which starts all it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+_HERE = Path(__file__).parent
+
+# A file, because Streamlit's named icons would be fetched from a font server for the tab.
+st.set_page_config(
+    page_title="Tidegate", page_icon=_HERE / "components" / "icon.svg", layout="wide"
+)
+st.logo(_HERE / "components" / "logo.svg", size="large")
+
+page = st.navigation(
+    [
+        st.Page(
+            _HERE / "app_pages" / "live.py",
+            title="Live",
+            icon=":material/monitoring:",
+            help="Posts as they are labelled: rates, abuse, sentiment, languages and the feed.",
+            default=True,
+        ),
+        st.Page(
+            _HERE / "app_pages" / "system.py",
+            title="System",
+            icon=":material/dns:",
+            help="Backlog per partition, latency, dead letters, models, projector and broker.",
+        ),
+    ],
+    position="top",
+)
+page.run()

@@ -1,0 +1,26 @@
+"""System: is everything running, is it keeping up, and what could not be labelled."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import live, page, system
+
+live.status_line()
+with page.reading() as reader:
+    empty = reader is None
+if empty:
+    live.first_steps()
+else:
+    system.components()
+    left, right = st.columns(2, gap="small")
+    with left:
+        system.backlog()
+    with right:
+        system.latency()
+    system.dead_letters()
+    left, right = st.columns([1.4, 1], gap="small")
+    with left:
+        system.models()
+    with right:
+        system.notices()

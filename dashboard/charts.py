@@ -1,0 +1,240 @@
+"""The charts: data in, an Altair chart out. Times are UTC, every axis has its unit.
+
+Colours are from Okabe and Ito's palette, told apart with any kind of colour vision; each colour
+has its word in the legend or beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import altair as alt
+import pandas as pd
+
+from dashboard.languages import language_name
+from dashboard.reader import Bucket
+from dashboard.waves import Wave
+
+VERMILLION: Final = "#D55E00"
+ORANGE: Final = "#E69F00"
+BLUE: Final = "#0072B2"
+SKY: Final = "#56B4E9"
+GREEN: Final = "#009E73"
+GREY: Final = "#9AA5AD"
+
+HEIGHT: Final = 168
+TALL: Final = 190
+_TOP_LANGUAGES: Final = 7
+
+
+def abuse_chart(buckets: Sequence[Bucket], waves: Sequence[Wave]) -> Any:
+    """The share of posts with a toxicity label, waves marked."""
+    data = _times([bucket.start_s for bucket in buckets])
+    data["share"] = [bucket.abusive / bucket.posts if bucket.posts else 0.0 for bucket in buckets]
+    data["posts"] = [bucket.posts for bucket in buckets]
+    data["abusive"] = [bucket.abusive for bucket in buckets]
+    base = alt.Chart(data).encode(x=_time_axis(), tooltip=_tips("abusive", "posts", share="share"))
+    area = base.mark_area(color=VERMILLION, opacity=0.22, interpolate="monotone").encode(
+        y=_share_axis("share", "of posts")
+    )
+    line = base.mark_line(color=VERMILLION, strokeWidth=2, interpolate="monotone").encode(
+        y=_share_axis("share", "of posts")
+    )
+    marked = pd.DataFrame(
+        {
+            "from": [_utc(wave.from_s) for wave in waves],
+            "to": [_utc(wave.to_s) for wave in waves],
+            "middle": [_utc((wave.from_s + wave.to_s) // 2) for wave in waves],
+            "word": [f"wave {wave.share:.0%}" for wave in waves],
+        }
+    )
+    band = (
+        alt.Chart(marked)
+        .mark_rect(color=ORANGE, opacity=0.2)
+        .encode(x=alt.X("from:T", scale=_utc_scale()), x2="to:T")
+    )
+    words = (
+        alt.Chart(marked)
+        .mark_text(
+            align="center", baseline="bottom", dy=-1, fontSize=11, fontWeight=600, color=VERMILLION
+        )
+        .encode(x=alt.X("middle:T", scale=_utc_scale()), y=alt.value(0), text="word:N")
+    )
+    return _compact(band + area + line + words, HEIGHT)
+
+
+def sentiment_chart(buckets: Sequence[Bucket], *, dark: bool) -> Any:
+    """The sentiments' shares over time, stacked."""
+    frames = []
+    for order, name in enumerate(("negative", "neutral", "positive")):
+        frame = _times([bucket.start_s for bucket in buckets])
+        frame["sentiment"], frame["order"] = name, order
+        frame["posts"] = [getattr(bucket, name) for bucket in buckets]
+        totals = [bucket.negative + bucket.neutral + bucket.positive for bucket in buckets]
+        frame["share"] = [n / t if t else 0.0 for n, t in zip(frame["posts"], totals, strict=True)]
+        frames.append(frame)
+    colours = [ORANGE, GREY, SKY if dark else BLUE]
+    chart = (
+        alt.Chart(pd.concat(frames))
+        .mark_area(opacity=0.85, interpolate="monotone")
+        .encode(
+            x=_time_axis(),
+            y=_share_axis("share", "of posts", stack=True),
+            color=alt.Color(
+                "sentiment:N",
+                scale=alt.Scale(domain=["negative", "neutral", "positive"], range=colours),
+                legend=None,
+            ),
+            order="order:Q",
+            tooltip=_tips("posts", sentiment="sentiment", share="share"),
+        )
+    )
+    return _compact(chart, HEIGHT)
+
+
+def rate_chart(labelled: Sequence[tuple[int, int]], step_s: int, *, dark: bool) -> Any:
+    """Posts labelled a second."""
+    data = _times([start for start, _ in labelled])
+    data["rate"] = [n / step_s for _, n in labelled]
+    colour = SKY if dark else BLUE
+    base = alt.Chart(data).encode(
+        x=_time_axis(),
+        y=alt.Y("rate:Q", title="posts/s", axis=alt.Axis(tickCount=4)),
+        tooltip=_tips(rate="rate"),
+    )
+    area = base.mark_area(color=colour, opacity=0.18, interpolate="step-after")
+    line = base.mark_line(color=colour, strokeWidth=1.5, interpolate="step-after")
+    return _compact(area + line, HEIGHT)
+
+
+def language_chart(shares: Sequence[tuple[str, int, int]], *, dark: bool) -> Any:
+    """Posts by language, the most frequent and the rest, each bar with its share."""
+    total = sum(n for _, n, _ in shares) or 1
+    top = [(language_name(code), n) for code, n, _ in shares[:_TOP_LANGUAGES]]
+    rest = shares[_TOP_LANGUAGES:]
+    if rest:
+        top.append((f"{len(rest)} more", sum(n for _, n, _ in rest)))
+    data = pd.DataFrame(top, columns=["language", "posts"])
+    data["share"] = data["posts"] / total
+    data["shown"] = [f"{share:.0%}" for share in data["share"]]
+    base = alt.Chart(data).encode(
+        y=alt.Y(
+            "language:N",
+            sort=list(data["language"]),
+            scale=alt.Scale(paddingInner=0.35, paddingOuter=0.1),
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False, labelLimit=110, labelOverlap=False),
+        ),
+        x=alt.X("share:Q", title="of posts", axis=alt.Axis(format="%", tickCount=4)),
+        tooltip=[
+            alt.Tooltip("language:N"),
+            alt.Tooltip("posts:Q", format=","),
+            alt.Tooltip("share:Q", format=".1%"),
+        ],
+    )
+    bars = base.mark_bar(color=SKY if dark else BLUE, cornerRadiusEnd=2)
+    words = base.mark_text(align="left", dx=4, fontSize=11, color=GREY).encode(text="shown:N")
+    return _compact(bars + words, HEIGHT)
+
+
+def backlog_chart(history: Sequence[tuple[int, int]], *, dark: bool) -> Any:
+    """Posts that waited for a worker, as sampled."""
+    data = _times([second for second, _ in history])
+    data["waiting"] = [waiting for _, waiting in history]
+    chart = (
+        alt.Chart(data)
+        .mark_area(
+            line={"color": SKY if dark else BLUE, "strokeWidth": 1.5},
+            color=SKY if dark else BLUE,
+            fillOpacity=0.18,
+            interpolate="step-after",
+        )
+        .encode(
+            x=_time_axis(),
+            y=alt.Y("waiting:Q", title="posts waiting", axis=alt.Axis(tickCount=4, format="~s")),
+            tooltip=_tips("waiting"),
+        )
+    )
+    return _compact(chart, TALL)
+
+
+def latency_chart(points: Sequence[tuple[int, float, float]], *, dark: bool) -> Any:
+    """Latency from posted to labelled, p50 and p95, on a logarithmic scale."""
+    frames = []
+    for name, index in (("p50", 1), ("p95", 2)):
+        frame = _times([point[0] for point in points])
+        frame["percentile"] = name
+        frame["ms"] = [max(point[index], 1.0) for point in points]
+        frames.append(frame)
+    data = pd.concat(frames) if points else pd.DataFrame(columns=["at", "when", "percentile", "ms"])
+    chart = (
+        alt.Chart(data)
+        .mark_line(strokeWidth=2, interpolate="monotone")
+        .encode(
+            x=_time_axis(),
+            y=alt.Y(
+                "ms:Q",
+                title="ms",
+                scale=alt.Scale(type="log", nice=True),
+                axis=alt.Axis(tickCount=4, format="~s"),
+            ),
+            color=alt.Color(
+                "percentile:N",
+                scale=alt.Scale(domain=["p50", "p95"], range=[SKY if dark else BLUE, ORANGE]),
+                legend=None,
+            ),
+            strokeDash=alt.StrokeDash(
+                "percentile:N",
+                scale=alt.Scale(domain=["p50", "p95"], range=[[1, 0], [5, 3]]),
+                legend=None,
+            ),
+            tooltip=_tips(percentile="percentile", ms="ms"),
+        )
+    )
+    return _compact(chart, TALL)
+
+
+def _compact(chart: Any, height: int) -> Any:
+    """The chart without the air that a card around it gives already."""
+    return chart.properties(
+        height=height, padding={"left": 0, "right": 6, "top": 14, "bottom": 0}
+    ).configure_axis(titlePadding=4, labelPadding=4, titleFontSize=11, labelFontSize=11)
+
+
+def _utc(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
+
+
+def _times(seconds: Sequence[int]) -> pd.DataFrame:
+    at = pd.to_datetime(pd.Series(list(seconds), dtype="int64"), unit="s", utc=True)
+    return pd.DataFrame({"at": at, "when": at.dt.strftime("%H:%M:%S UTC")})
+
+
+def _utc_scale() -> Any:
+    return alt.Scale(type="utc", nice=False)
+
+
+def _time_axis() -> Any:
+    axis = alt.Axis(format="%H:%M", tickCount=5, labelOverlap=True, grid=False)
+    return alt.X("at:T", title="time (UTC)", scale=_utc_scale(), axis=axis)
+
+
+def _share_axis(name: str, title: str, *, stack: bool = False) -> Any:
+    return alt.Y(
+        f"{name}:Q",
+        title=title,
+        axis=alt.Axis(format="%", tickCount=4),
+        stack="zero" if stack else None,
+        scale=alt.Scale(domain=[0, 1]) if stack else alt.Undefined,
+    )
+
+
+def _tips(*counts: str, **others: str) -> list[Any]:
+    tips = [alt.Tooltip("when:N", title="from")]
+    formats = {"share": ".1%", "rate": ".1f", "ms": ",.0f"}
+    for name in others:
+        number = formats.get(name)
+        tips.append(alt.Tooltip(f"{name}:Q", format=number) if number else alt.Tooltip(f"{name}:N"))
+    return tips + [alt.Tooltip(f"{name}:Q", format=",") for name in counts]

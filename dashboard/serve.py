@@ -1,0 +1,39 @@
+"""Streamlit in this process, as `tidegate dashboard` and `tidegate demo` start it.
+
+Invariant: the server ends with the process that started it, however that one ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+APP = str(Path(__file__).with_name("app.py"))
+
+
+def _end_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def main() -> None:
+    """`python -m dashboard.serve [streamlit's flags]`."""
+    _end_with_parent()
+    from streamlit.web.cli import main as streamlit
+
+    sys.argv = ["streamlit", "run", APP, *sys.argv[1:]]
+    streamlit()
+
+
+if __name__ == "__main__":
+    main()
