@@ -184,7 +184,6 @@ def _calibration(plan: Build) -> list[Batch]:
     """Training texts of all tasks, drawn at random, as the scorer would batch them."""
     limit = plan.recipe["fit"]["max_tokens"]
     tokenizer = Tokenizer.from_file(str(plan.folder / _TOKENIZER))
-    tokenizer.encode_special_tokens = True
     tokenizer.enable_truncation(limit)
     rng = random.Random(plan.recipe["fit"]["seed"])
     texts: list[str] = []

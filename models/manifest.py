@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ MANIFEST_SCHEMA: Final = "tidegate.models.v1"
 #: The task whose answer decides whether the other tasks know a text's language.
 LANGUAGE_TASK: Final = "language"
 _HASH_CHUNK = 1 << 20
+T = TypeVar("T")
 
 Threshold = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -70,7 +72,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: Literal["tidegate.models.v1"]
     presets: dict[str, list[str]]
-    models: dict[str, Model]
+    models: dict[str, dict[str, Any]]
 
 
 class FileCheck(NamedTuple):
@@ -173,41 +175,56 @@ def load_manifest(path: Path | None = None) -> Manifest:
     """
     path = bundled_manifest_path() if path is None else path
     try:
-        document = msgspec.toml.decode(path.read_bytes(), type=_Document)
+        raw = tomllib.loads(path.read_text("utf-8"))
     except OSError as exc:
         raise ManifestError(
             f"cannot read the manifest: {exc.strerror}",
             where=str(path),
             hint="set `models.manifest` to a file, or leave it out for the bundled one",
         ) from exc
-    except msgspec.ValidationError as exc:
-        message, _, place = str(exc).partition(" - at ")
-        at = place.strip("`").removeprefix("$.") or "the top"
-        raise ManifestError(
-            f"`{at}`: {message[:1].lower()}{message[1:]}",
-            where=str(path),
-            hint="docs/models/manifest.md describes every key",
-        ) from exc
-    except (msgspec.DecodeError, ValueError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ManifestError(f"not TOML: {exc}", where=str(path)) from exc
-    problem = next(_contradictions(document), None)
+    document = _converted(raw, _Document, "", path)
+    models: dict[str, Model] = {}
+    for name, values in document.models.items():
+        # Each part for itself, so that a mistake is blamed on a model and a head by name.
+        heads = values.get("heads")
+        for task, head in heads.items() if isinstance(heads, dict) else ():
+            _converted(head, Head, f"models.{name}.heads.{task}", path)
+        models[name] = _converted(values, Model, f"models.{name}", path)
+    problem = next(_contradictions(document.presets, models), None)
     if problem is not None:
         raise ManifestError(
             problem, where=str(path), hint="docs/models/manifest.md describes every key"
         )
-    return Manifest(path=path, presets=document.presets, models=document.models)
+    return Manifest(path=path, presets=document.presets, models=models)
 
 
-def _contradictions(document: _Document) -> Iterator[str]:
-    for name, model in document.models.items():
+def _converted(raw: object, kind: type[T], at: str, path: Path) -> T:
+    """`raw` as a `kind`; `at` is its place in the manifest."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as exc:
+        message, _, place = str(exc).partition(" - at ")
+        inner = place.strip("`").removeprefix("$").removeprefix(".")
+        where = ".".join(part for part in (at, inner) if part) or "the top"
+        raise ManifestError(
+            f"`{where}`: {message[:1].lower()}{message[1:]}",
+            where=str(path),
+            hint="docs/models/manifest.md describes every key",
+        ) from exc
+
+
+def _contradictions(presets: Mapping[str, list[str]], models: Mapping[str, Model]) -> Iterator[str]:
+    for name, model in models.items():
         yield from (f"model `{name}`: {problem}" for problem in _model_contradictions(model))
-    for preset, names in document.presets.items():
+    for preset, names in presets.items():
         owner: dict[str, str] = {}
         for name in names:
-            if name not in document.models:
+            if name not in models:
                 yield f"preset `{preset}` names the model `{name}`, which is not there"
                 return
-            for task in document.models[name].heads:
+            for task in models[name].heads:
                 if task in owner:
                     yield f"preset `{preset}`: both `{owner[task]}` and `{name}` answer `{task}`"
                 owner[task] = name
@@ -242,14 +259,14 @@ def _head_contradictions(head: Head) -> Iterator[str]:
     for label, count in Counter(head.labels).items():
         if count > 1:
             yield f"label `{label}` stands there twice"
+    if head.activation == "sigmoid" and "none" in head.labels:
+        yield "`none` cannot be a label: it says that no label reached its threshold"
     for label in head.thresholds:
         if label not in head.labels:
             yield f"threshold of `{label}`, which is not one of its labels"
     if head.activation == "softmax" and head.thresholds:
         yield "thresholds belong to `sigmoid`; `softmax` answers the most probable label"
     if head.activation == "sigmoid":
-        if "none" in head.labels:
-            yield "`none` cannot be a label: it says that no label reached its threshold"
         for label in head.labels:
             if label not in head.thresholds:
                 yield f"label `{label}` has no threshold"

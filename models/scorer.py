@@ -23,7 +23,7 @@ from models.manifest import Manifest, Model, load_manifest
 from models.null import NULL_PRESET, NullScorer
 from models.scores import ModelVersion, Prepared, Scorer, TextScores
 from models.session import GraphSession
-from models.text import clean, cut
+from models.text import clean, cut, spell_out
 
 #: Tokens, padding included, of one inference call; the fastest of the sizes tried on two cores.
 BATCH_TOKENS: Final = 1536
@@ -39,6 +39,7 @@ class _Member:
     session: GraphSession
     tokenizer: Tokenizer
     pad_id: int
+    special_tokens: list[str]
     offset: int
 
 
@@ -82,7 +83,8 @@ class OnnxScorer:
             tokenizer, pad_id = _load_tokenizer(
                 manifest.file(model, model.tokenizer), model.max_tokens
             )
-            self._members.append(_Member(model, session, tokenizer, pad_id, offset))
+            special = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
+            self._members.append(_Member(model, session, tokenizer, pad_id, special, offset))
             for task, head in model.heads.items():
                 readers[task] = HeadReader(head, offset)
                 self._models[task] = ModelVersion(model.id, model.version)
@@ -111,7 +113,7 @@ class OnnxScorer:
             for i, text in enumerate(texts):
                 part, was_cut = cut(text, limit)
                 part, was_cleaned = clean(part)
-                readable.append(part)
+                readable.append(spell_out(part, member.special_tokens))
                 truncated[i] |= was_cut
                 cleaned[i] |= was_cleaned
             encodings = member.tokenizer.encode_batch_fast(readable)
@@ -186,8 +188,6 @@ def _load_tokenizer(path: Path, max_tokens: int) -> tuple[Tokenizer, int]:
             where=str(path),
             hint="`tidegate models verify` checks the files",
         ) from exc
-    # A post that says "<pad>" or "</s>" means the letters, not the token.
-    tokenizer.encode_special_tokens = True
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     pad_id = tokenizer.token_to_id("<pad>")

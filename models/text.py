@@ -5,6 +5,8 @@ The post keeps its own text; only the scorer's copy changes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 #: Characters per token that a text may have before it is cut: more than any language needs, so a
 #: cut here only ever removes what the token limit would have removed, and a text of a megabyte
 #: costs no more than one of a kilobyte.
@@ -31,3 +33,15 @@ def clean(text: str) -> tuple[str, bool]:
     if "\0" in text:
         return text.replace("\0", _REPLACEMENT), True
     return text, False
+
+
+def spell_out(text: str, special_tokens: Iterable[str]) -> str:
+    """`text` with the names of special tokens broken up.
+
+    A post that says `</s>` means the letters; the tokenizer would end the text there.
+    """
+    if "<" in text or "[" in text:
+        for token in special_tokens:
+            if token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
