@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import msgspec
 import typer
@@ -92,14 +94,31 @@ def label(
     account = LabelAccount(
         models={task: ModelRef(id=m.id, version=m.version) for task, m in scorer.models.items()}
     )
-    bad: list[str] = []
     ready_s = time.monotonic()
+    with progress_of(source, "labelling") as done:
+        bad = _write(label_source(source.batches(), scorer), out, dead_letters, account, done)
+    account.lines = account.labelled + account.dead_lettered
+    account.blank = source.blank
+    account.seconds = round(time.monotonic() - started_s, 3)
+    elapsed_s = time.monotonic() - ready_s
+    account.posts_per_s = round(account.labelled / elapsed_s, 1) if elapsed_s else 0.0
+    _print(account, bad, as_json=as_json, to_stdout=out is not None)
+
+
+def _write(
+    windows: Iterable[list[Label | DeadLetter]],
+    out: Path | None,
+    dead_letters: Path | None,
+    account: LabelAccount,
+    done: Callable[[int], None],
+) -> list[str]:
+    """Write the records as they come; the first bad lines in words."""
+    bad: list[str] = []
     with (
-        written(out) if out else contextlib.nullcontext(sys.stdout.buffer) as labels_file,
+        written(out) if out else _standard_output() as labels_file,
         written(dead_letters) if dead_letters else contextlib.nullcontext() as letters_file,
-        progress_of(source, "labelling") as done,
     ):
-        for records in label_source(source.batches(), scorer):
+        for records in windows:
             letters = [record for record in records if isinstance(record, DeadLetter)]
             labels_file.write(_lines([r for r in records if isinstance(r, Label)]))
             if letters_file is not None:
@@ -110,13 +129,18 @@ def label(
             account.labelled += len(records) - len(letters)
             bad.extend(f"{r.input}: {r.error}" for r in letters[: _NAMED - len(bad)])
             done(account.labelled + account.dead_lettered)
-    sys.stdout.flush()
-    account.lines = account.labelled + account.dead_lettered
-    account.blank = source.blank
-    account.seconds = round(time.monotonic() - started_s, 3)
-    elapsed_s = time.monotonic() - ready_s
-    account.posts_per_s = round(account.labelled / elapsed_s, 1) if elapsed_s else 0.0
-    _print(account, bad, as_json=as_json, to_stdout=out is not None)
+    return bad
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    """Standard output; whoever reads it may stop when it has seen enough (`| head`)."""
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
 
 
 def _check_distinct(file: str, out: Path | None, dead_letters: Path | None) -> None:
