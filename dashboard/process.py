@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,9 +36,12 @@ class Command:
     env: Mapping[str, str]
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own, so that Ctrl-C reaches us first."""
-        return subprocess.Popen(
-            self.argv, env=dict(self.env), stdin=subprocess.DEVNULL, start_new_session=True
+        """Start it; what it has to say comes on our standard error."""
+        return subprocess.Popen(  # noqa: S603 - our own modules, no shell
+            self.argv,
+            env=dict(self.env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
 
 
@@ -134,7 +138,8 @@ def free_port(host: str, wanted: int) -> int:
 
 def is_ready(host: str, port: int) -> bool:
     """Whether the dashboard answers; cheap enough to ask ten times a second."""
-    connection = http.client.HTTPConnection(host, port, timeout=2)
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
+    connection = http.client.HTTPConnection(reachable, port, timeout=2)
     try:
         connection.request("GET", _HEALTH)
         response = connection.getresponse()
@@ -146,9 +151,13 @@ def is_ready(host: str, port: int) -> bool:
 
 
 def wait_until_ready(
-    process: subprocess.Popen[bytes], host: str, port: int, timeout_s: float = _READY_TIMEOUT_S
+    process: subprocess.Popen[bytes],
+    host: str,
+    port: int,
+    stop: threading.Event,
+    timeout_s: float = _READY_TIMEOUT_S,
 ) -> None:
-    """Return when the dashboard answers.
+    """Return when the dashboard answers, or `stop` is set.
 
     Raises:
         TidegateError: it ended, or did not answer in time.
@@ -156,11 +165,12 @@ def wait_until_ready(
     deadline = time.monotonic() + timeout_s
     while not is_ready(host, port):
         code = process.poll()
+        if stop.wait(0.1):
+            return
         if code is not None:
             raise TidegateError(f"the dashboard ended at once, with code {code}")
         if time.monotonic() > deadline:
             raise TidegateError(f"the dashboard did not answer within {timeout_s:.0f} s")
-        time.sleep(0.1)
 
 
 def stop(process: subprocess.Popen[bytes], timeout_s: float = _STOP_TIMEOUT_S) -> None:
@@ -181,7 +191,7 @@ def running(*commands: Command) -> Iterator[list[subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
     try:
         for command in commands:
-            started.append(command.start())
+            started.append(command.start())  # noqa: PERF401 - what is started must be on the list
         yield started
     finally:
         for process in reversed(started):
