@@ -91,6 +91,13 @@ class GroupLag(msgspec.Struct, frozen=True, kw_only=True):
     partitions: list[PartitionLag]
 
 
+class GroupMember(msgspec.Struct, frozen=True, kw_only=True):
+    """A process in a consumer group; `host` is the address the broker sees."""
+
+    client: str
+    host: str
+
+
 class Admin:
     """Questions and orders to one broker; make it with `open_admin`.
 
@@ -238,6 +245,22 @@ class Admin:
                 )
             )
         return GroupLag(group=group, lag=sum(row.lag for row in rows), partitions=rows)
+
+    def members(self, group: str | None = None) -> list[GroupMember]:
+        """Who is in the group; default: the workers'.
+
+        Raises:
+            BrokerError: the broker does not tell: the embedded one does not.
+        """
+        group = group or self._kafka.group
+        try:
+            found = _explained(lambda: self._client.describe_groups([group]), patient=True)
+        except ValueError as exc:  # the library cannot read the embedded broker's answer
+            raise BrokerError("this broker does not tell who is in a group") from exc
+        return [
+            GroupMember(client=member["client_id"], host=member["client_host"].lstrip("/"))
+            for member in found[group]["members"]
+        ]
 
     def _name(self, topic: Topic) -> str:
         return topic.full_name(self._kafka.topic_prefix)
