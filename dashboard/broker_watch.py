@@ -18,6 +18,7 @@ import structlog
 from dashboard.store import PartitionBacklog
 from stream.errors import BrokerError
 from stream.kafka.client import kafka_python_config, reason_of
+from stream.kafka.preflight import check_broker
 from stream.settings import KafkaSettings
 from stream.topics import DEAD_LETTERS, LABELS, POSTS
 
@@ -78,6 +79,9 @@ class BrokerWatch:
 
         while not self._stop.is_set():
             try:
+                # A client whose constructor fails leaves its thread and sockets behind, and its
+                # reason in a log: ask first.
+                check_broker(self._kafka)
                 config = kafka_python_config(self._kafka) | {"bootstrap_timeout_ms": 5000}
                 with (
                     contextlib.closing(KafkaAdminClient(**config)) as admin,

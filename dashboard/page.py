@@ -110,6 +110,8 @@ def live_badge(status: dict[str, Status], at_ms: int) -> None:
         st.badge("no projector yet", icon=":material/hourglass_empty:", color="gray")
     elif projector.state == "stopped" or projector.age_s(at_ms) > STALE_S:
         st.badge(f"frozen since {utc(projector.at_ms)}", icon=":material/warning:", color="orange")
+    elif projector.state == "starting":
+        st.badge("starting", icon=":material/hourglass_empty:", color="gray")
     elif projector.state != "reading":
         st.badge(projector.state.replace("-", " "), icon=":material/warning:", color="orange")
     else:

@@ -240,8 +240,10 @@ class Projector:
         away = self._error or (self._seen.error if self._seen else None)
         if away is not None:
             state = "broker-away"
+        elif self._assigned:
+            state = "reading"
         else:
-            state = "reading" if self._assigned else "waiting-for-topics"
+            state = "waiting-for-topics" if self._seen else "starting"
         self._store.beat(
             "projector",
             state,
