@@ -7,7 +7,7 @@ figures are medians.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -78,44 +78,8 @@ def bench_model(
     found = load_manifest(manifest)
     scorer = OnnxScorer(found, preset, device=device, threads=threads, batch_tokens=batch_tokens)
     (model, *_) = found.preset(preset).values()
-    chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
-    prepared = [scorer.prepare(chunk) for chunk in chunks]
-
-    def session() -> None:
-        for part in prepared:
-            scorer.infer(part)
-
-    def with_tokenising() -> None:
-        for chunk in chunks:
-            scorer.infer(scorer.prepare(chunk))
-
-    def scoring() -> None:
-        for chunk in chunks:
-            scorer.score(chunk)
-
-    ways: dict[str, Callable[[], None]] = {
-        "session": session,
-        "with_tokenising": with_tokenising,
-        "scoring": scoring,
-    }
-    if fp32 is not None:
-        exact = GraphSession(fp32, device="cpu", runs_on=["cpu"], threads=threads)
-
-        def fp32_session() -> None:
-            for part in prepared:
-                for batch in part.batches[0]:
-                    exact.run(batch)
-
-        ways["fp32"] = fp32_session
-    scorer.score(chunks[0])
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for run in range(runs):
-        for i, (name, way) in enumerate(ways.items()):
-            start = time.perf_counter()
-            way()
-            rates[name].append(len(texts) / (time.perf_counter() - start))
-            report(run * len(ways) + i + 1, runs * len(ways))
-    middle = {name: round(median(values), 1) for name, values in rates.items()}
+    exact = GraphSession(fp32, device="cpu", runs_on=["cpu"], threads=threads) if fp32 else None
+    middle = _medians(_ways(scorer, exact, texts), len(texts), runs, report)
     return ModelBench(
         model=model.id,
         version=model.version,
@@ -131,3 +95,53 @@ def bench_model(
         fp32=middle.get("fp32"),
         fp32_ratio=round(middle["session"] / middle["fp32"], 2) if "fp32" in middle else None,
     )
+
+
+def _ways(
+    scorer: OnnxScorer, exact: GraphSession | None, texts: Sequence[str]
+) -> dict[str, Callable[[], None]]:
+    """What is measured, by name; each goes over all texts once."""
+    chunks = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
+    prepared = [scorer.prepare(chunk) for chunk in chunks]
+
+    def session() -> None:
+        for part in prepared:
+            scorer.infer(part)
+
+    def with_tokenising() -> None:
+        for chunk in chunks:
+            scorer.infer(scorer.prepare(chunk))
+
+    def scoring() -> None:
+        for chunk in chunks:
+            scorer.score(chunk)
+
+    def fp32() -> None:
+        assert exact is not None
+        for part in prepared:
+            for batch in part.batches[0]:
+                exact.run(batch)
+
+    ways: dict[str, Callable[[], None]] = {
+        "session": session,
+        "with_tokenising": with_tokenising,
+        "scoring": scoring,
+    }
+    return ways if exact is None else {**ways, "fp32": fp32}
+
+
+def _medians(
+    ways: Mapping[str, Callable[[], None]],
+    posts: int,
+    runs: int,
+    report: Callable[[int, int], None],
+) -> dict[str, float]:
+    """Median posts a second of each way, over alternating runs."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for run in range(runs):
+        for i, (name, way) in enumerate(ways.items()):
+            start = time.perf_counter()
+            way()
+            rates[name].append(posts / (time.perf_counter() - start))
+            report(run * len(ways) + i + 1, runs * len(ways))
+    return {name: round(median(values), 1) for name, values in rates.items()}
