@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+import time
+from typing import Any, Final
 
 import structlog
 
@@ -18,6 +19,28 @@ from stream.settings import LogSettings
 _QUIET = ("aiokafka", "kafka", "asyncio", "uvloop", "aiohttp")
 #: What ends a worker is said once, by us, in better words than theirs; the rest they retry.
 _SILENT = ("faust", "mode", "aiokafka.producer.sender")
+
+#: A client without its broker says the same many times a second.
+_REPEATING: Final = ("aiokafka", "kafka")
+_REPEAT_S: Final = 10.0
+
+
+class _SayOnce(logging.Filter):
+    """Lets a client library's message through once in ten seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno <= logging.DEBUG or not record.name.startswith(_REPEATING):
+            return True
+        said = (record.name, record.msg)
+        now = time.monotonic()
+        if now - self._said.get(said, -_REPEAT_S) < _REPEAT_S:
+            return False
+        self._said[said] = now
+        return True
 
 
 def set_up_logs(settings: LogSettings) -> None:
@@ -53,6 +76,7 @@ def set_up_logs(settings: LogSettings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(_SayOnce())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -59,10 +59,14 @@ class EmbeddedBroker:
     Args:
         port: the port to listen on; 0 takes a free one.
         log_file: where the broker's output goes; default: nowhere.
+        advertised_port: the port clients are sent to, of a proxy in front; default: the broker's.
     """
 
-    def __init__(self, *, port: int = 0, log_file: Path | None = None) -> None:
+    def __init__(
+        self, *, port: int = 0, log_file: Path | None = None, advertised_port: int | None = None
+    ) -> None:
         self._wanted_port = port
+        self._advertised_port = advertised_port
         self._log_file = log_file
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -148,7 +152,7 @@ class EmbeddedBroker:
             "PATH": os.environ.get("PATH", os.defpath),
             "CLUSTER_ID": cluster_id,
             "LISTENER_URL": address,
-            "ADVERTISED_LISTENER_URL": address,
+            "ADVERTISED_LISTENER_URL": f"tcp://{_HOST}:{self._advertised_port or port}",
             "STORAGE_ENGINE": "memory://tansu/",
         }
         with contextlib.ExitStack() as stack:

@@ -81,9 +81,11 @@ class BatchedConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> BatchedConsumerThread:
         # A loop of the same kind as the main one: uvloop where the worker runs on it.
         thread_loop = cast("Any", type(self.loop))() if self.transport.same_loop else None
-        return BatchedConsumerThread(
+        thread = BatchedConsumerThread(
             self, loop=self.loop, thread_loop=thread_loop, beacon=self.beacon
         )
+        thread._close_thread_loop_on_stop = True  # noqa: SLF001 - nobody else holds this loop
+        return thread
 
     def _ledger_changed(self) -> None:
         if self._has_room():

@@ -1,0 +1,118 @@
+"""The workers of a trial: processes that are started, killed with -9, stopped and revived."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stream.settings import ENV_PREFIX, KafkaSettings
+from tests.apache_kafka import ROOT
+from tests.conftest import clean_environment, kafka_environment
+
+
+class Crew:
+    """Worker processes of one group.
+
+    Args:
+        kafka: their broker, prefix and group.
+        folder: where their logs go.
+        delay_s: how long each batch takes in the session.
+        worker: settings of section `worker`.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        folder: Path,
+        *,
+        delay_s: float = 0.01,
+        worker: dict[str, object] | None = None,
+    ) -> None:
+        values: dict[str, object] = {"batch_posts": 128, "commit_interval_s": 0.3, **(worker or {})}
+        self._env = clean_environment(kafka_environment(kafka)) | {
+            f"{ENV_PREFIX}WORKER__{name.upper()}": str(value) for name, value in values.items()
+        }
+        self._folder = folder
+        self._delay_s = delay_s
+        self._number = 0
+        self._numbers: dict[int, int] = {}
+        self.members: list[subprocess.Popen[bytes]] = []
+        #: Exit codes of workers that ended by themselves.
+        self.exits: list[int] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        for member in self.members:
+            member.kill()
+            member.wait()
+
+    @property
+    def logs(self) -> str:
+        """What the workers wrote, the last of each."""
+        return "\n".join(
+            f"-- {path.name}\n{path.read_text()[-4000:]}"
+            for path in sorted(self._folder.glob("worker-*.log"))
+        )
+
+    async def at_work(self, timeout_s: float = 60.0) -> None:
+        """Wait until one of the workers has been given partitions."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.revive()
+            if any(b'"reading"' in self._log(member).read_bytes() for member in self.members):
+                return
+            assert time.monotonic() < deadline, f"no worker got partitions\n{self.logs}"
+            await asyncio.sleep(0.05)
+
+    def _log(self, member: subprocess.Popen[bytes]) -> Path:
+        return self._folder / f"worker-{self._numbers[member.pid]:03d}.log"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """One more worker."""
+        self._number += 1
+        with (self._folder / f"worker-{self._number:03d}.log").open("wb") as log:
+            member = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.worker_process", str(self._delay_s)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                cwd=ROOT,
+            )
+        self._numbers[member.pid] = self._number
+        self.members.append(member)
+        return member
+
+    def kill(self, member: subprocess.Popen[bytes]) -> None:
+        """Kill -9."""
+        self.members.remove(member)
+        os.kill(member.pid, signal.SIGKILL)
+        member.wait()
+
+    async def stop(self, member: subprocess.Popen[bytes]) -> int:
+        """SIGTERM; the exit code."""
+        self.members.remove(member)
+        member.terminate()
+        return await asyncio.to_thread(member.wait, 60)
+
+    def revive(self, wanted: int = 1) -> None:
+        """Take note of workers that ended by themselves and have `wanted` of them again."""
+        for member in [m for m in self.members if m.poll() is not None]:
+            self.exits.append(member.returncode)
+            self.members.remove(member)
+        while len(self.members) < wanted:
+            self.start()
