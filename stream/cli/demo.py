@@ -72,8 +72,10 @@ def demo(
     """
     from stream.demo.run import DemoOptions, run_demo
     from stream.demo.screen import Screen
+    from stream.kafka.closing import silence_clients
     from stream.sources.chunks import check_readable
 
+    silence_clients()
     if posts is not None:
         check_readable(posts)
     options = DemoOptions(
@@ -106,4 +108,4 @@ def _print(result: DemoResult) -> None:
     )
     if result.latency_ms is not None:
         latency = ", ".join(f"{name} {value:,.0f} ms" for name, value in result.latency_ms.items())
-        typer.echo(f"{result.posts_per_s:,.0f} posts/s; from posted to labelled: {latency}")
+        typer.echo(f"{result.posts_per_s:,.1f} posts/s; from posted to labelled: {latency}")

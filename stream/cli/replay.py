@@ -72,6 +72,9 @@ def replay(
     A line that cannot be a post is sent too: it comes out as a dead letter with the reason.
     Ctrl-C ends it when what is on the way has arrived.
     """
+    from stream.kafka.closing import silence_clients
+
+    silence_clients()
     settings = load_settings({"kafka.bootstrap": kafka})
     source = FileSource(file, chosen_format(form, text=text))
     if loop and file == STDIN:

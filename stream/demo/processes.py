@@ -5,15 +5,12 @@ The invariant: `stop` leaves none of them running, whatever happened before.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
 import tempfile
 from pathlib import Path
 from typing import Final
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from stream.demo.child import Child
 from stream.kafka.admin import open_admin
@@ -22,7 +19,6 @@ from stream.settings import ENV_PREFIX, Settings, load_settings
 
 #: What the worker may take to finish the posts in its hands, and the page to say goodbye.
 _STOP_TIMEOUT_S: Final = 8.0
-_DASHBOARD_PACKAGES: Final = ("streamlit", "altair", "pandas")
 
 
 class Processes:
@@ -42,6 +38,7 @@ class Processes:
         self.settings: Settings = load_settings({"kafka.bootstrap": kafka})
         self._embedded = kafka is None
         self._wanted_port = port
+        self._port = 0
 
     def start_broker(self) -> None:
         """Start or find the broker, and create the topics that are missing.
@@ -71,13 +68,19 @@ class Processes:
         return self.worker
 
     def start_dashboard(self) -> Child:
-        """Start the page and its projector; `page` is its address."""
+        """Start the page and its projector; `page` is its address.
+
+        Raises:
+            MissingExtraError: what it needs is not installed.
+        """
+        from dashboard.process import require_extra
+
+        require_extra()
         dashboard = self.settings.dashboard
         port = self._wanted_port
         if port is None:
             port = dashboard.port if _is_free(dashboard.host, dashboard.port) else 0
-        if port == 0:
-            port = _free_port(dashboard.host)
+        self._port = port = port or _free_port(dashboard.host)
         environ = self._environ() | {
             f"{ENV_PREFIX}DASHBOARD__PORT": str(port),
             f"{ENV_PREFIX}DASHBOARD__DATABASE": str(self.folder / "read-model.db"),
@@ -91,11 +94,9 @@ class Processes:
 
     def page_answers(self) -> bool:
         """Whether the page can be opened."""
-        try:
-            with urlopen(f"{self.page}/_stcore/health", timeout=1) as answer:  # noqa: S310 - our own http address
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        from dashboard.process import is_ready
+
+        return is_ready(self.settings.dashboard.host, self._port)
 
     def stop(self, *, keep_logs: bool) -> None:
         """End everything; the folder goes too, unless its logs are still of use."""
@@ -121,11 +122,6 @@ class Processes:
             f"{ENV_PREFIX}LOG__FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
         }
-
-
-def missing_dashboard_packages() -> list[str]:
-    """What the page needs and is not installed."""
-    return [name for name in _DASHBOARD_PACKAGES if importlib.util.find_spec(name) is None]
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -22,11 +22,11 @@ import msgspec
 
 from stream.demo.child import Child
 from stream.demo.feed import file_feed, shipped_feed
-from stream.demo.processes import Processes, missing_dashboard_packages
+from stream.demo.processes import Processes
 from stream.demo.result import BrokerUsed, DemoResult, result_of
 from stream.demo.screen import Screen
 from stream.demo.watcher import Watcher
-from stream.errors import BrokerError, SourceError, TidegateError
+from stream.errors import BrokerError, MissingExtraError, SourceError, TidegateError
 from stream.sources.feeder import Feeder
 from stream.sources.files import FileSource, Line
 
@@ -228,15 +228,11 @@ class _Demo:
 
     async def _open_page(self) -> None:
         """Start the page once the worker has its cores; without it the demo goes on."""
-        if missing := missing_dashboard_packages():
-            self._screen.say(
-                "page",
-                f"there is none: {', '.join(missing)} not installed; "
-                "pip install 'tidegate[dashboard]' brings it",
-                style="yellow",
-            )
+        try:
+            dashboard = self._processes.start_dashboard()
+        except MissingExtraError as exc:
+            self._screen.say("page", f"none: {exc.message}; `{exc.hint}` brings it", style="yellow")
             return
-        dashboard = self._processes.start_dashboard()
         while dashboard.alive and not await asyncio.to_thread(self._processes.page_answers):  # noqa: ASYNC110 - a port tells nothing by itself
             await asyncio.sleep(_TICK_S)
         if dashboard.alive:

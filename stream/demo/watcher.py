@@ -17,7 +17,9 @@ import msgspec
 
 from stream.demo.account import Account, Answer
 from stream.errors import BrokerError
+from stream.kafka.admin import open_admin
 from stream.kafka.client import aiokafka_config, reason_of
+from stream.kafka.closing import closed
 from stream.kafka.offsets import offset_ranges
 from stream.records import ModelRef, Origin
 from stream.settings import KafkaSettings
@@ -68,17 +70,13 @@ class Watcher:
         )
         try:
             await self._consumer.start()
-            partitions = [
-                TopicPartition(topic, number)
-                for topic in (self._labels, self._dead_letters)
-                for number in sorted(await self._partitions(topic))
-            ]
-            ends = await asyncio.to_thread(offset_ranges, self._kafka, partitions)
-            self._consumer.assign(partitions)
-            for partition in partitions:
-                self._consumer.seek(partition, ends[partition].end)
+            ends = await asyncio.to_thread(self._end_offsets)
+            partitions = {TopicPartition(*place): end for place, end in ends.items()}
+            self._consumer.assign(list(partitions))
+            for partition, end in partitions.items():
+                self._consumer.seek(partition, end)
         except BaseException:
-            await self._consumer.stop()
+            await closed(self._consumer.stop())
             raise
         self._task = asyncio.create_task(self._read())
         return self
@@ -88,8 +86,7 @@ class Watcher:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._task
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._consumer.stop(), 5)
+        await closed(self._consumer.stop())
 
     def confirmed(self, batch: Confirmed) -> None:
         """The broker has a batch of the feeder's."""
@@ -114,12 +111,15 @@ class Watcher:
                     f"the labels cannot be read: {reason_of(error)}", where=self._kafka.bootstrap
                 ) from error
 
-    async def _partitions(self, topic: str) -> set[int]:
-        await self._consumer.topics()  # the consumer knows what it has asked for
-        partitions: set[int] | None = self._consumer.partitions_for_topic(topic)
-        if partitions:
-            return partitions
-        raise BrokerError(f"the broker has no topic `{topic}`", where=self._kafka.bootstrap)
+    def _end_offsets(self) -> dict[tuple[str, int], int]:
+        with open_admin(self._kafka) as admin:
+            layouts = admin.layout((LABELS, DEAD_LETTERS))
+        for topic in (self._labels, self._dead_letters):
+            if topic not in layouts:
+                raise BrokerError(f"the broker has no topic `{topic}`", where=self._kafka.bootstrap)
+        places = [(topic, n) for topic, it in layouts.items() for n in range(it.partitions)]
+        ranges = offset_ranges(self._kafka, places)
+        return {place: found.end for place, found in ranges.items()}
 
     async def _read(self) -> None:
         while True:

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
 from stream.errors import BrokerError, DeliveryError, PostError
-from stream.kafka.client import aiokafka_config, reason_of
+from stream.kafka.client import reason_of
+from stream.kafka.closing import closed
 from stream.records import DeadLetterReason, Post, dead_letter_of, decode_post, encode
 from stream.settings import KafkaSettings
 from stream.sources.files import BadLine, Line
+from stream.sources.producer import started_producer
 from stream.topics import DEAD_LETTERS, POSTS
 
 #: The header of a bad line on `posts`: where it was read, as `file:line`.
@@ -32,7 +33,6 @@ INPUT_HEADER: Final = "tidegate-input"
 #: Kafka's default for the largest message is 1,048,588 bytes with headers, key and framing.
 MAX_RECORD_BYTES: Final = 1_000_000
 MAX_UNCONFIRMED: Final = 64
-_BATCH_BYTES = 256 * 1024
 #: Authors come back; hashing a key in Python costs as much as decoding a post.
 _PARTITION_CACHE = 100_000
 
@@ -98,19 +98,17 @@ class Feeder:
         self._unconfirmed: deque[_Batch] = deque()
 
     async def __aenter__(self) -> Self:
-        self._producer = await _started_producer(self._kafka)
+        self._producer = await started_producer(self._kafka)
         try:
             for topic in (self._posts, self._dead_letters):
                 self._partitions[topic] = await self._partition_count(topic)
         except BaseException:
-            await self._producer.stop()
+            await closed(self._producer.stop())
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # After an error the batches may never be confirmed: closing must not wait for them.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._producer.stop(), 5)
+        await closed(self._producer.stop())
 
     async def send(self, lines: Sequence[Line], round_number: int = 1) -> None:
         """Send the lines; waits while too much is on the way.
@@ -316,38 +314,3 @@ def _hash(key: bytes) -> int:
     from aiokafka.partitioner import murmur2
 
     return int(murmur2(key)) & 0x7FFFFFFF
-
-
-async def _started_producer(kafka: KafkaSettings) -> Any:
-    """A producer, idempotent where the broker knows how; the embedded one does not."""
-    from aiokafka import AIOKafkaProducer
-    from aiokafka.errors import KafkaConnectionError, KafkaError
-
-    config = {**aiokafka_config(kafka), "acks": "all", "max_batch_size": _BATCH_BYTES}
-    for idempotent in (True, False):
-        producer = AIOKafkaProducer(**config, enable_idempotence=idempotent)
-        try:
-            with _quiet("aiokafka.producer.sender") if idempotent else contextlib.nullcontext():
-                await producer.start()
-        except KafkaError as exc:
-            await producer.stop()
-            if idempotent and not isinstance(exc, KafkaConnectionError):
-                continue
-            raise BrokerError(
-                f"the broker cannot be used: {reason_of(exc)}",
-                where=kafka.bootstrap,
-                hint="`tidegate doctor` looks for the reason",
-            ) from exc
-        return producer
-    raise AssertionError("the second try returns or raises")
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """The library logs as an error what is only an answer to our question."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before

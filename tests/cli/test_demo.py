@@ -1,0 +1,402 @@
+"""`tidegate demo` as a user runs it: the embedded broker, a worker, the page, and what kills them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from stream.kafka.client import kafka_python_config
+from stream.kafka.offsets import offset_ranges
+from stream.records import decode_dead_letter, decode_label
+from stream.settings import KafkaSettings
+from tests.conftest import TIDEGATE, RunTidegate, clean_environment, kafka_environment
+from tests.stream.sources.bad_lines import BAD_KINDS, MEGABYTE, ODD_BUT_GOOD, good_lines, mixed_file
+
+NULL = {"TIDEGATE_MODELS__PRESET": "null"}
+ONCE = ("--exit-when-done", "--no-browser", "--json", "--port", "0")
+
+
+class Demo:
+    """A demo that runs; whatever of it is left at the end is killed and fails the test."""
+
+    def __init__(self, folder: Path, *arguments: str, env: dict[str, str]) -> None:
+        self.folder = folder
+        (folder / "tmp").mkdir(exist_ok=True)
+        self._errors = folder / "stderr"
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [TIDEGATE, "demo", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=clean_environment(env | {"TMPDIR": str(folder / "tmp")}),
+                cwd=folder,
+                start_new_session=True,
+            )
+        self._known: dict[int, psutil.Process] = {}
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def family(self) -> list[psutil.Process]:
+        """Every process of the demo that was ever seen and still lives."""
+        try:
+            found = [psutil.Process(self.process.pid)]
+            found += found[0].children(recursive=True)
+        except psutil.NoSuchProcess:
+            found = []
+        self._known.update({process.pid: process for process in found})
+        return [
+            process
+            for process in self._known.values()
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def find(self, *words: str) -> psutil.Process | None:
+        for process in self.family():
+            try:
+                command = process.cmdline()
+            except psutil.Error:
+                continue
+            if "broker_supervisor.py" not in " ".join(command) and set(words) <= set(command):
+                return process
+        return None
+
+    def wait_for(self, what: Callable[[], Any], timeout_s: float = 60) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.family()
+            if found := what():
+                return found
+            assert self.process.poll() is None or what(), self.errors
+            time.sleep(0.05)
+        pytest.fail(f"did not happen in {timeout_s} s\n{self.errors}")
+
+    def finish(self, timeout_s: float = 120) -> tuple[int, dict[str, Any]]:
+        """Its exit code and the last line of its output."""
+        out, _ = self.process.communicate(timeout=timeout_s)
+        lines = out.decode().splitlines()
+        return self.process.returncode, json.loads(lines[-1]) if lines else {}
+
+    def gone(self) -> None:
+        """Wait for every process of it to be gone."""
+        _, alive = psutil.wait_procs(self.family(), timeout=20)
+        assert [process.cmdline() for process in alive] == []
+
+    def kill_what_is_left(self) -> None:
+        for process in self.family():
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.communicate()
+
+
+StartDemo = Callable[..., Demo]
+
+
+@pytest.fixture
+def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
+    started: list[Demo] = []
+
+    def start(*arguments: str, env: dict[str, str] | None = None) -> Demo:
+        demo = Demo(tmp_path, *arguments, env=NULL | (env or {}))
+        started.append(demo)
+        return demo
+
+    yield start
+    for demo in started:
+        demo.kill_what_is_left()
+
+
+def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path) -> None:
+    """Every kind of bad line among the good ones: all accounted for, exit code 0."""
+    content = mixed_file(1000) + b"\n".join([MEGABYTE, *ODD_BUT_GOOD])
+    (tmp_path / "mixed.jsonl.gz").write_bytes(gzip.compress(content))
+
+    demo = start_demo(
+        "--posts", "mixed.jsonl.gz", *ONCE, env={"TIDEGATE_MODELS__PRESET": "compact"}
+    )
+    demo.wait_for(lambda: demo.find("worker"))
+    code, result = demo.finish(170)
+
+    assert code == 0, demo.errors
+    good = 1000 + len(ODD_BUT_GOOD)
+    # The line of 1 MB is more than a broker takes: a dead letter, where `label` would cut it.
+    assert result["posts_in"] == good + len(BAD_KINDS) + 1
+    assert (result["labelled"], result["dead_lettered"]) == (good, len(BAD_KINDS) + 1)
+    assert (result["blank"], result["duplicates"], result["worker_restarts"]) == (3, 0, 0)
+    assert set(result["models"]) == {"language", "sentiment", "toxicity"}
+    assert result["models"]["sentiment"]["id"] == "tidegate/compact"
+    assert result["broker"]["kind"] == "embedded"
+    assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p95"]
+    assert result["latency_ms"]["p95"] <= result["latency_ms"]["p99"]
+    assert result["posts_per_s"] > 0
+    demo.gone()
+    assert list((tmp_path / "tmp").glob("tidegate-demo-*")) == []
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing(start_demo: StartDemo, tmp_path: Path) -> None:
+    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(10_000)))
+    demo = start_demo("--posts", "feed.jsonl", "--rate", "2500", *ONCE)
+    demo.wait_for(lambda: "feed " in demo.errors)
+    worker = demo.wait_for(lambda: demo.find("worker"))
+
+    time.sleep(1)  # in the middle of four seconds of feed
+    worker.kill()
+    code, result = demo.finish()
+
+    assert code == 0, demo.errors
+    assert (result["posts_in"], result["labelled"]) == (10_000, 10_000)
+    assert result["worker_restarts"] == 1
+    assert "ended with code 137; its last lines:" in demo.errors
+    assert "started again" in demo.errors
+    demo.gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything(
+    number: signal.Signals, start_demo: StartDemo, tmp_path: Path
+) -> None:
+    demo = start_demo("--no-browser", "--json", "--port", "0")
+    demo.wait_for(lambda: "page " in demo.errors)
+    assert {"worker", "dashboard"} <= {
+        word for process in demo.family() for word in process.cmdline()
+    }
+
+    demo.process.send_signal(number)
+    code, result = demo.finish()
+
+    assert code == 0, demo.errors
+    assert result["interrupted"]
+    assert result["posts_in"] >= result["labelled"] > 0
+    demo.gone()
+    assert list((tmp_path / "tmp").glob("tidegate-demo-*")) == []
+
+
+def test_ctrl_c_in_the_middle_of_a_file_is_no_success(
+    start_demo: StartDemo, tmp_path: Path
+) -> None:
+    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(1000)))
+    demo = start_demo("--posts", "feed.jsonl", "--rate", "20", *ONCE)
+    demo.wait_for(lambda: "feed " in demo.errors)
+
+    demo.process.send_signal(signal.SIGINT)
+    code, result = demo.finish()
+
+    assert code == 130
+    assert result["posts_in"] < 1000
+    demo.gone()
+
+
+def test_kill_9_of_the_demo_leaves_no_process(start_demo: StartDemo) -> None:
+    demo = start_demo("--no-browser", "--port", "0")
+    demo.wait_for(lambda: "page " in demo.errors)
+    assert len(demo.family()) >= 6
+
+    demo.process.kill()
+
+    demo.gone()
+
+
+def test_kill_9_while_everything_starts_leaves_no_process(start_demo: StartDemo) -> None:
+    demo = start_demo("--no-browser", "--port", "0")
+    demo.wait_for(lambda: demo.find("worker"))
+
+    demo.process.kill()
+
+    demo.gone()
+
+
+def test_a_page_that_dies_is_no_reason_to_stop(start_demo: StartDemo, tmp_path: Path) -> None:
+    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(200)))
+    demo = start_demo("--posts", "feed.jsonl", "--rate", "20", *ONCE)
+    demo.wait_for(lambda: "page " in demo.errors)
+    page = demo.wait_for(lambda: demo.find("dashboard"))
+
+    page.kill()
+    code, result = demo.finish()
+
+    assert code == 0, demo.errors
+    assert result["labelled"] == 200
+    assert "the demo goes on without it" in demo.errors
+    demo.gone()
+
+
+def test_a_dead_broker_is_named(start_demo: StartDemo) -> None:
+    demo = start_demo("--no-browser", "--port", "0")
+    demo.wait_for(lambda: "feed " in demo.errors)
+    broker = demo.wait_for(lambda: demo.find("broker"))
+
+    broker.kill()
+    code, _ = demo.finish()
+
+    assert code == 1
+    assert "the embedded broker has ended" in demo.errors
+    assert "Traceback" not in demo.errors
+    demo.gone()
+
+
+def test_a_worker_that_cannot_start_says_why(start_demo: StartDemo, tmp_path: Path) -> None:
+    demo = start_demo(*ONCE, env={"TIDEGATE_MODELS__PRESET": "no-such-preset"})
+    code, _ = demo.finish()
+
+    assert code == 1
+    assert "no-such-preset" in demo.errors
+    (folder,) = (tmp_path / "tmp").glob("tidegate-demo-*")
+    assert f"{folder}/worker.log: the worker ends with code 1" in demo.errors
+    assert (folder / "worker.log").stat().st_size
+    demo.gone()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--posts", "missing.jsonl"), "missing.jsonl: cannot be opened"),
+        (("--kafka", "127.0.0.1:1"), "127.0.0.1:1: nothing listens there"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(
+    arguments: tuple[str, ...], message: str, run_tidegate: RunTidegate
+) -> None:
+    done = run_tidegate("demo", *arguments, *ONCE, env=NULL)
+
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_breaks_off_is_labelled_as_far_as_it_goes(
+    start_demo: StartDemo, tmp_path: Path
+) -> None:
+    packed = gzip.compress(b"\n".join(good_lines(5000)), 1)
+    (tmp_path / "feed.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+
+    demo = start_demo("--posts", "feed.jsonl.gz", *ONCE)
+    code, _ = demo.finish()
+
+    assert code == 1
+    assert "the gzip data ends in the middle" in demo.errors
+    assert "posts that could be read" in demo.errors
+    demo.gone()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n \n"])
+def test_nothing_to_feed_is_no_failure(
+    content: bytes, start_demo: StartDemo, tmp_path: Path
+) -> None:
+    (tmp_path / "feed.jsonl").write_bytes(content)
+
+    code, result = start_demo("--posts", "feed.jsonl", *ONCE).finish()
+
+    assert code == 0
+    assert result["posts_in"] == result["labelled"] == 0
+    assert result["latency_ms"] is None
+
+
+def test_a_broker_of_the_users_keeps_the_records(
+    topics: KafkaSettings, start_demo: StartDemo, tmp_path: Path
+) -> None:
+    """Only what this run posted is counted, and every line is on the broker, with its place."""
+    (tmp_path / "feed.jsonl").write_bytes(mixed_file(100))
+    env = kafka_environment(topics)
+    demo = start_demo("--posts", "feed.jsonl", "--kafka", topics.bootstrap, *ONCE, env=env)
+    first_code, first = demo.finish()
+    second_code, second = start_demo(
+        "--posts", "feed.jsonl", "--kafka", topics.bootstrap, *ONCE, env=env
+    ).finish()
+
+    assert (first_code, second_code) == (0, 0), demo.errors
+    assert first["broker"] == {"kind": "given", "bootstrap": topics.bootstrap}
+    for result in (first, second):
+        assert (result["labelled"], result["dead_lettered"]) == (100, len(BAD_KINDS))
+    labels = [decode_label(value) for value in values(topics, "labels")]
+    letters = [decode_dead_letter(value) for value in values(topics, "dead-letters")]
+    assert len(labels) == 200
+    assert len({label.post_id for label in labels}) == 100
+    assert sorted(letter.error for letter in letters) == sorted(
+        kind.message for kind in BAD_KINDS for _ in range(2)
+    )
+    assert {(letter.input or "").rpartition(":")[0] for letter in letters} == {"feed.jsonl"}
+    originals = {(kind.message, kind.value) for kind in BAD_KINDS}
+    for letter in letters:
+        assert (letter.error, letter.original) in originals or letter.original_truncated
+
+
+def values(kafka: KafkaSettings, name: str) -> list[bytes]:
+    topic = f"{kafka.topic_prefix}{name}"
+    partitions = [TopicPartition(topic, number) for number in range(kafka.partitions)]
+    consumer = KafkaConsumer(**kafka_python_config(kafka), auto_offset_reset="earliest")
+    try:
+        consumer.assign(partitions)
+        ends = offset_ranges(kafka, partitions)
+        found: list[bytes] = []
+        while any(consumer.position(p) < ends[p].end for p in partitions):
+            for records in consumer.poll(timeout_ms=200).values():
+                found.extend(record.value for record in records)
+        return found
+    finally:
+        consumer.close()
+
+
+def test_without_the_dashboard_extra_it_goes_on(tmp_path: Path) -> None:
+    """The packages are hidden from the demo's own process: what it finds is what it says."""
+    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(20)))
+    script = (
+        "import importlib.util as u, sys\n"
+        "found = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'streamlit' else found(name, *a)\n"
+        "from stream.cli.main import main; main()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "demo", "--posts", "feed.jsonl", "--rate", "20", *ONCE],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=clean_environment(NULL),
+        timeout=90,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["labelled"] == 20
+    assert "pip install 'tidegate[dashboard]'" in done.stderr
+
+
+def test_the_shipped_feed_is_what_it_says() -> None:
+    from stream.demo.feed import shipped_source
+    from stream.sources.files import PostLine
+
+    lines = list(shipped_source())
+
+    posts = [line.post for line in lines if isinstance(line, PostLine)]
+    assert len(posts) == len(lines)
+    assert 400 <= len(posts) <= 600
+    assert len({post.id for post in posts}) == len(posts)
+    assert len({post.langs[0] for post in posts}) >= 15
+    offsets = [post.meta["offset_s"] for post in posts]
+    assert offsets == sorted(offsets)
+    tagged = [n for n, post in enumerate(posts) if "halden" in post.tags]
+    assert len(tagged) > 100
+    before, during, after = (
+        posts[: tagged[0]],
+        posts[tagged[0] : tagged[-1]],
+        posts[tagged[-1] + 1 :],
+    )
+    assert len(before) > 80
+    assert len(after) > 80
+    span = offsets[tagged[-1]] - offsets[tagged[0]]
+    assert len(during) / span > 2 * len(before) / offsets[tagged[0]]
