@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: Scores carry no more: what is behind them differs between machines.
+DECIMALS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
-    """One task's answer for one text; all scores are probabilities in 0 to 1.
+    """One task's answer for one text; all scores are probabilities in 0 to 1, to `DECIMALS`.
 
     For a task with several labels at once (toxicity) `label` is the highest label at or over its
     threshold or `none`, and `score` the highest score of all. `unsupported` is set where the
@@ -32,7 +35,7 @@ class TaskScore:
 
     label: str
     score: float
-    scores: Mapping[str, float]
+    scores: dict[str, float]
     unsupported: bool = False
 
 

@@ -81,13 +81,16 @@ def create_app(settings: Settings, scorer: Scorer | None = None) -> TidegateApp:
     async def start_flow() -> Flow:
         limits = await asyncio.to_thread(output_limits, kafka)
         loaded = scorer if scorer is not None else await asyncio.to_thread(load_scorer, settings)
+        pipeline = Pipeline(loaded, labels=labels, dead_letters=dead_letters)
+        publisher = Publisher(
+            cast("driver.Producer", app.producer)._ensure_producer,  # noqa: SLF001 - Faust's name
+            max_batch_bytes=limits,
+            timeout_s=kafka.request_timeout_s,
+            instead=pipeline.instead_of,
+        )
         app.flow = Flow(
-            Pipeline(loaded, labels=labels, dead_letters=dead_letters),
-            Publisher(
-                cast("driver.Producer", app.producer)._ensure_producer,  # noqa: SLF001 - Faust's name
-                max_batch_bytes=limits,
-                timeout_s=kafka.request_timeout_s,
-            ),
+            pipeline,
+            publisher,
             cast("BatchedConsumer", app.consumer).ledger,
             batch_posts=worker.batch_posts,
             delay_s=worker.batch_delay_s,

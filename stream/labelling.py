@@ -9,7 +9,6 @@ from stream.records import LABEL_SCHEMA, Label, ModelRef, Origin, Post, TaskLabe
 
 #: A label carries the post's text for those downstream, but no more of it than anyone reads.
 MAX_TEXT_CHARS = 10_000
-_DECIMALS = 6
 
 
 def model_refs(models: Mapping[str, ModelVersion]) -> dict[str, ModelRef]:
@@ -33,8 +32,8 @@ def label_of(
         labels={
             task: TaskLabel(
                 label=answer.label,
-                score=round(answer.score, _DECIMALS),
-                scores={name: round(value, _DECIMALS) for name, value in answer.scores.items()},
+                score=answer.score,
+                scores=answer.scores,
                 unsupported=answer.unsupported,
             )
             for task, answer in scores.tasks.items()

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from models.errors import ModelRuntimeError
 from models.scores import Scorer, TextScores
@@ -184,14 +183,15 @@ class Pipeline:
             origin.partition,
             item.record.key,
             encode(label),
-            partial(self._too_large, item, now_ms),
+            item,
         )
 
-    def _too_large(self, item: _Item, now_ms: int, limit: int) -> Output:
-        item.error = PostError(
+    def instead_of(self, output: Output, limit: int) -> Output:
+        """The dead letter to send instead of a label that is larger than its topic takes."""
+        error = PostError(
             DeadLetterReason.TOO_LARGE, f"its label is larger than the topic takes ({limit} bytes)"
         )
-        return self._dead_letter(item, item.error, now_ms)
+        return self._dead_letter(output.source, error, self._now_ms())
 
     def _dead_letter(self, item: _Item, error: PostError, now_ms: int) -> Output:
         record, origin = item.record, item.origin

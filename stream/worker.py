@@ -84,6 +84,8 @@ def run_worker(settings: Settings, scorer: Scorer | None = None) -> None:
     # What was made so far stays: the collector need not look at it for every generation.
     gc.collect()
     gc.freeze()
+    # Batches are many objects and no cycles: the default of 700 looks at them hundreds of times.
+    gc.set_threshold(50_000, 20, 50)
     watchdog.start()
     try:
         worker.execute_from_commandline()

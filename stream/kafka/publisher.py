@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
@@ -21,18 +21,17 @@ DEFAULT_MAX_BATCH_BYTES: Final = 1_000_000
 _RECORD_OVERHEAD: Final = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A record to be sent.
+class Output(NamedTuple):
+    """A record to be sent; `source` is what it was made of.
 
-    `too_large` makes what is sent instead where this record is more than its topic takes.
+    A tuple, because there is one per post.
     """
 
     topic: str
     partition: int
     key: bytes | None
     value: bytes
-    too_large: Callable[[int], Output] | None = None
+    source: Any = None
 
 
 @dataclass(slots=True)
@@ -42,7 +41,6 @@ class Packed:
     topic: str
     partition: int
     builder: Any
-    outputs: list[Output]
 
 
 class Publisher:
@@ -52,6 +50,8 @@ class Publisher:
         producer: gives the started aiokafka producer.
         max_batch_bytes: by topic, the largest batch the broker takes.
         timeout_s: a delivery not confirmed by then has failed.
+        instead: makes what is sent instead of an output that is more than its topic takes; given
+            the output and the limit.
     """
 
     def __init__(
@@ -60,44 +60,45 @@ class Publisher:
         *,
         max_batch_bytes: dict[str, int] | None = None,
         timeout_s: float = 30.0,
+        instead: Callable[[Output, int], Output] | None = None,
     ) -> None:
         self._producer = producer
         self._max_batch_bytes = max_batch_bytes or {}
         self._timeout_s = timeout_s
+        self._instead = instead
 
     def pack(self, outputs: Iterable[Output], timestamp_ms: int) -> list[Packed]:
         """The outputs in batches, in their order within each topic and partition."""
         create_batch = self._producer().create_batch
+        limits = self._max_batch_bytes
         packed: list[Packed] = []
         current: dict[tuple[str, int], Packed] = {}
         for wanted in outputs:
-            output = self._fitting(wanted)
-            place = (output.topic, output.partition)
-            batch = current.get(place)
+            output = wanted
+            limit = limits.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
+            if len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD > limit:
+                output = self._smaller(output, limit)
+            topic, partition, key, value, _ = output
+            batch = current.get((topic, partition))
             if batch is None or (
-                batch.builder.append(timestamp=timestamp_ms, key=output.key, value=output.value)
-                is None
+                batch.builder.append(timestamp=timestamp_ms, key=key, value=value) is None
             ):
-                batch = current[place] = Packed(*place, create_batch(), [])
+                batch = Packed(topic, partition, create_batch())
+                current[topic, partition] = batch
                 packed.append(batch)
-                batch.builder.append(timestamp=timestamp_ms, key=output.key, value=output.value)
-            batch.outputs.append(output)
+                batch.builder.append(timestamp=timestamp_ms, key=key, value=value)
         for batch in packed:
             batch.builder.close()  # a closed batch does not linger
         return packed
 
-    def _fitting(self, output: Output) -> Output:
-        size = len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD
-        limit = self._max_batch_bytes.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
-        if size <= limit:
-            return output
-        if output.too_large is None:
+    def _smaller(self, output: Output, limit: int) -> Output:
+        if output.source is None or self._instead is None:
             raise DeliveryError(
-                f"a record of {size} bytes is more than `{output.topic}` takes ({limit})",
+                f"a record of {len(output.value)} bytes is more than the topic takes ({limit})",
                 where=f"{output.topic}[{output.partition}]",
                 hint="raise the topic's `max.message.bytes`",
             )
-        return output.too_large(limit)
+        return self._instead(output, limit)
 
     async def send(self, packed: Sequence[Packed]) -> list[asyncio.Future[Any]]:
         """Hand the batches to the producer, in order within a partition.

@@ -154,9 +154,9 @@ def test_a_label_that_cannot_be_written_is_a_dead_letter() -> None:
 
 
 def test_a_label_too_large_for_its_topic_becomes_a_dead_letter() -> None:
-    output = _only(_pipeline().run([_span(_post(meta={"x": "y" * 500_000}))]).outputs)
-    assert output.too_large is not None
-    smaller = output.too_large(400_000)
+    pipeline = _pipeline()
+    output = _only(pipeline.run([_span(_post(meta={"x": "y" * 500_000}))]).outputs)
+    smaller = pipeline.instead_of(output, 400_000)
     letter = decode_dead_letter(smaller.value)
     assert (smaller.topic, letter.reason, letter.post_id) == (DEAD, "too-large", "p1")
     assert len(smaller.value) < 400_000
