@@ -79,7 +79,11 @@ def replay(
     source = FileSource(file, chosen_format(form, text=text))
     if loop and file == STDIN:
         raise ConfigError("standard input cannot be read in a loop", hint="name a file")
-    _prepare_topics(settings.kafka, topic_create)
+    if topic_create:
+        from stream.kafka.admin import open_admin
+
+        with open_admin(settings.kafka) as admin:
+            admin.create_missing()
     account = ReplayAccount()
     try:
         asyncio.run(_replay(settings.kafka, source, account, rate=rate, loop=loop))
@@ -90,18 +94,6 @@ def replay(
     _print(account, as_json)
     if account.interrupted and not loop:
         raise typer.Exit(130)
-
-
-def _prepare_topics(kafka: KafkaSettings, create: bool) -> None:
-    if create:
-        from stream.kafka.admin import open_admin
-
-        with open_admin(kafka) as admin:
-            admin.create_missing()
-    else:
-        from stream.kafka.preflight import check_broker
-
-        check_broker(kafka)
 
 
 async def _replay(

@@ -11,7 +11,6 @@ not come to the same verdict (a row of a CSV, a line that was cut) or the broker
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,8 +19,10 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 
 from stream.errors import BrokerError, DeliveryError, PostError
+from stream.kafka.admin import TopicLayout, open_admin
 from stream.kafka.client import reason_of
 from stream.kafka.closing import closed
+from stream.kafka.publisher import DEFAULT_MAX_BATCH_BYTES
 from stream.records import DeadLetterReason, Post, dead_letter_of, decode_post, encode
 from stream.settings import KafkaSettings
 from stream.sources.files import BadLine, Line
@@ -30,8 +31,10 @@ from stream.topics import DEAD_LETTERS, POSTS
 
 #: The header of a bad line on `posts`: where it was read, as `file:line`.
 INPUT_HEADER: Final = "tidegate-input"
-#: Kafka's default for the largest message is 1,048,588 bytes with headers, key and framing.
-MAX_RECORD_BYTES: Final = 1_000_000
+#: Around a record and its batch: lengths, checksums, the name of the header.
+_OVERHEAD_BYTES: Final = 256
+#: Before base64, with room for reason and place.
+_LETTER_BYTES: Final = 4096
 MAX_UNCONFIRMED: Final = 64
 #: Authors come back; hashing a key in Python costs as much as decoding a post.
 _PARTITION_CACHE = 100_000
@@ -54,6 +57,12 @@ class Record(NamedTuple):
     value: bytes
     where: str
     is_bad: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes of a batch, at most."""
+        header = len(self.where.encode("utf-8", "replace")) if self.is_bad else 0
+        return len(self.value) + len(self.key or b"") + header + _OVERHEAD_BYTES
 
 
 class FeedCounts(msgspec.Struct):
@@ -94,17 +103,17 @@ class Feeder:
         self._posts = POSTS.full_name(kafka.topic_prefix)
         self._dead_letters = DEAD_LETTERS.full_name(kafka.topic_prefix)
         self._partitions: dict[str, int] = {}
+        self._limits: dict[str, int] = {}
         self._cache: dict[bytes, int] = {}
         self._unconfirmed: deque[_Batch] = deque()
 
     async def __aenter__(self) -> Self:
+        layouts = await asyncio.to_thread(self._layouts)
+        for topic, layout in layouts.items():
+            self._partitions[topic] = layout.partitions
+            most = layout.max_batch_bytes or DEFAULT_MAX_BATCH_BYTES
+            self._limits[topic] = min(most, DEFAULT_MAX_BATCH_BYTES)
         self._producer = await started_producer(self._kafka)
-        try:
-            for topic in (self._posts, self._dead_letters):
-                self._partitions[topic] = await self._partition_count(topic)
-        except BaseException:
-            await closed(self._producer.stop())
-            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,24 +161,28 @@ class Feeder:
         post = line.post
         if round_number > 1:
             post = msgspec.structs.replace(post, id=f"{post.id}#{round_number}")
-        value = encode(post)
-        if len(value) > MAX_RECORD_BYTES:
-            error = PostError(
-                DeadLetterReason.TOO_LARGE,
-                f"the post takes {len(value):,} bytes, more than the {MAX_RECORD_BYTES:,} of a record",
-            )
-            return self._dead_letter(line.where, value, error, post=post)
+        record = Record(post.key, encode(post), line.where, False)
+        if record.size > self._limits[self._posts]:
+            return self._oversized(record, post)
         self.counts.posts += 1
-        return self._posts, self._partition(post), Record(post.key, value, line.where, False)
+        return self._posts, self._partition(post), record
+
+    def _oversized(self, record: Record, post: Post) -> tuple[str, int, Record]:
+        self.counts.bad += 1
+        error = PostError(
+            DeadLetterReason.TOO_LARGE,
+            f"the post takes {record.size:,} bytes, "
+            f"more than the {self._limits[self._posts]:,} that the topic takes",
+        )
+        return self._dead_letter(record.where, record.value, error, post=post)
 
     def _bad(self, line: BadLine) -> tuple[str, int, Record]:
         self.counts.bad += 1
-        if line.cut or len(line.raw) > MAX_RECORD_BYTES or not _refused_alike(line):
+        record = Record(None, line.raw, line.where, True)
+        if line.cut or record.size > self._limits[self._posts] or not _refused_alike(line):
             return self._dead_letter(line.where, line.raw, line.error, cut=line.cut)
-        partition = (
-            _hash(line.where.encode("utf-8", "surrogateescape")) % self._partitions[self._posts]
-        )
-        return self._posts, partition, Record(None, line.raw, line.where, True)
+        place = line.where.encode("utf-8", "surrogateescape")
+        return self._posts, _hash(place) % self._partitions[self._posts], record
 
     def _dead_letter(
         self,
@@ -180,22 +193,26 @@ class Feeder:
         cut: bool = False,
         post: Post | None = None,
     ) -> tuple[str, int, Record]:
-        if post is not None:
-            self.counts.bad += 1
         self.counts.dead_lettered += 1
+        # What the topic can hold, in base64; the key of a strange post may be longer than its text.
+        most = (self._limits[self._dead_letters] - _LETTER_BYTES) * 3 // 4
+        key = post.key if post is not None and len(post.key) <= _LETTER_BYTES // 4 else None
         letter = dead_letter_of(
             error,
-            raw,
+            raw[:most],
             at_ms=time.time_ns() // 1_000_000,
             source_input=where,
             post_id=post.id if post else None,
-            key=post.key if post else None,
+            key=key,
         )
-        if cut:
-            letter = msgspec.structs.replace(letter, original_truncated=True)
-        key = letter.key or where.encode("utf-8", "surrogateescape")
-        partition = _hash(key) % self._partitions[self._dead_letters]
-        return self._dead_letters, partition, Record(letter.key, encode(letter), where, True)
+        letter = msgspec.structs.replace(
+            letter,
+            original_bytes=len(raw),
+            original_truncated=cut or len(letter.original) < len(raw),
+        )
+        place = key or where.encode("utf-8", "surrogateescape")
+        partition = _hash(place) % self._partitions[self._dead_letters]
+        return self._dead_letters, partition, Record(key, encode(letter), where, True)
 
     def _partition(self, post: Post) -> int:
         key = post.key
@@ -212,8 +229,11 @@ class Feeder:
         start = 0
         while start < len(records):
             builder = self._producer.create_batch()
-            end = start
-            while end < len(records) and _append(builder, records[end]):
+            end, room = start, self._limits[topic]
+            while end < len(records) and (end == start or records[end].size <= room):
+                if not _append(builder, records[end]):
+                    break
+                room -= records[end].size
                 end += 1
             builder.close()  # a closed batch does not wait for more
             sent_at_s = time.monotonic()
@@ -227,17 +247,12 @@ class Feeder:
             start = end
 
     async def _confirm(self, batch: _Batch) -> None:
-        from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
-
         try:
             # The library itself would try an idempotent batch for ever.
             metadata = await asyncio.wait_for(batch.delivery, self._kafka.request_timeout_s)
         except asyncio.CancelledError:
             self._unconfirmed.appendleft(batch)
             raise
-        except (MessageSizeTooLargeError, RecordListTooLargeError):
-            await self._send_smaller(batch)
-            return
         except Exception as exc:
             raise self._undelivered(batch.topic, exc) from exc
         self.counts.confirmed += len(batch.records)
@@ -252,40 +267,17 @@ class Feeder:
                 )
             )
 
-    async def _send_smaller(self, batch: _Batch) -> None:
-        """The topic takes less than Kafka's default: one by one, what is still too large is told."""
-        if len(batch.records) > 1:
-            for record in batch.records:
-                await self._send(batch.topic, batch.partition, [record])
-            return
-        (record,) = batch.records
-        if batch.topic == self._dead_letters:
-            raise DeliveryError(
-                f"the broker does not take a dead letter of {len(record.value):,} bytes",
-                where=record.where,
-                hint=f"raise `max.message.bytes` of `{batch.topic}` to Kafka's default",
-            )
-        error = PostError(
-            DeadLetterReason.TOO_LARGE,
-            f"the broker does not take a record of {len(record.value):,} bytes",
-        )
-        if not record.is_bad:
-            self.counts.posts -= 1
-            self.counts.bad += 1
-        topic, partition, letter = self._dead_letter(record.where, record.value, error)
-        await self._send(topic, partition, [letter])
-
-    async def _partition_count(self, topic: str) -> int:
-        partitions = None
-        with contextlib.suppress(Exception):  # the library has several for "there is none"
-            partitions = await asyncio.wait_for(self._producer.partitions_for(topic), 10)
-        if not partitions:
-            raise BrokerError(
-                f"the broker has no topic `{topic}`",
-                where=self._kafka.bootstrap,
-                hint="`tidegate topics create` makes every topic that is missing",
-            )
-        return len(partitions)
+    def _layouts(self) -> dict[str, TopicLayout]:
+        with open_admin(self._kafka) as admin:
+            layouts = admin.layout((POSTS, DEAD_LETTERS))
+        for topic in (self._posts, self._dead_letters):
+            if topic not in layouts:
+                raise BrokerError(
+                    f"the broker has no topic `{topic}`",
+                    where=self._kafka.bootstrap,
+                    hint="`tidegate topics create` makes every topic that is missing",
+                )
+        return layouts
 
     def _undelivered(self, topic: str, exc: Exception) -> DeliveryError:
         return DeliveryError(
