@@ -64,5 +64,6 @@ def _drawer(post_id: str) -> None:
             height=None,
             on_open=open_post,
         )
-    with st.expander("Raw record", icon=":material/data_object:"):
-        st.code(msgspec.json.format(record, indent=2).decode(), language="json", wrap_lines=True)
+    raw = st.expander("Raw record", icon=":material/data_object:", key="raw", on_change="rerun")
+    if raw.open:  # until it is asked for, a veiled text is not on the page in another place either
+        raw.code(msgspec.json.format(record, indent=2).decode(), language="json", wrap_lines=True)

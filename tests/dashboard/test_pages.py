@@ -1,0 +1,266 @@
+"""The pages in Streamlit's own test bench: what a script draws, without a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import page
+from dashboard.projection import Place, dead_letter_row
+from dashboard.store import Batch, PartitionBacklog, Store
+from stream.records import DEAD_LETTER_SCHEMA, Author, DeadLetter, Origin, encode
+from tests.dashboard.conftest import batch_of
+from tests.dashboard.label_feed import Made, stream_of
+
+Open = Callable[..., AppTest]
+NASTY = "![x](http://127.0.0.1:9/x.png) <script>alert(1)</script> :red[boo]"
+
+
+def _app() -> str:
+    spec = importlib.util.find_spec("dashboard.app")
+    assert spec is not None
+    assert spec.origin is not None
+    return spec.origin
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "read-model.db"
+    monkeypatch.setenv("TIDEGATE_DASHBOARD__DATABASE", str(path))
+    page.settings.clear()
+    return path
+
+
+@pytest.fixture
+def open_page(database: Path) -> Open:
+    """`open_page("system", range="1 h")`: the page after its first run, without an exception."""
+    assert not database.exists()
+
+    def run(name: str = "live", **query: Any) -> AppTest:
+        test = AppTest.from_file(_app(), default_timeout=60)
+        for key, value in query.items():
+            test.query_params[key] = value
+        test.run()
+        if name != "live":
+            test.switch_page(f"app_pages/{name}.py").run()
+        assert not test.exception, test.exception
+        return test
+
+    return run
+
+
+def filled(path: Path, made: list[Made], *, beat_ago_s: float = 0, **status: Any) -> None:
+    """A read model with these labels, a backlog, a dead letter, and a projector's heartbeat."""
+    now = time.time_ns() // 1_000_000
+    letter = DeadLetter(
+        schema=DEAD_LETTER_SCHEMA,
+        dead_letter_id="posts/0/1",
+        reason="not-json",
+        error="not JSON: " + NASTY,
+        original=NASTY.encode(),
+        original_bytes=len(NASTY),
+        at="2026-11-22T10:00:00.000Z",
+        origin=Origin(topic="posts", partition=0, offset=1, timestamp_ms=now),
+        input="feed.jsonl:3",
+    )
+    with Store(path) as store:
+        store.apply(batch_of(made))
+        store.apply(Batch(dead_letters=[dead_letter_row(encode(letter), Place(0, 0, now))]))
+        store.sample_backlog(
+            [PartitionBacklog(0, 120, 100, 20), PartitionBacklog(1, 9, None, 9)], now
+        )
+        detail = {"kafka": "127.0.0.1:9092", "records_per_s": 12.0, "behind": 0}
+        at = now - int(beat_ago_s * 1000)
+        store.beat("projector", status.get("projector", "reading"), at, detail)
+        store.beat("broker", status.get("broker", "ready"), at, detail | {"brokers": ["b:1"]})
+        store.beat("workers", "Stable", at, {"group": "tidegate", "members": 2, "progress_ms": now})
+
+
+def recent(count: int = 600, **options: Any) -> list[Made]:
+    start = (int(time.time()) - 240) * 1000
+    return list(stream_of(count, start_ms=start, posts_per_s=count / 230, **options))
+
+
+def words(test: AppTest) -> str:
+    """Everything a page says in elements of Streamlit's."""
+    kinds = ("markdown", "caption", "code", "text", "warning", "info", "error")
+    return "\n".join(
+        f"{getattr(element.proto, 'title', '')} {getattr(element, 'value', '')}"
+        for kind in kinds
+        for element in test.get(kind)
+    )
+
+
+def feed(test: AppTest) -> dict[str, Any]:
+    """What the feed's component got."""
+    for element in test.get("bidi_component"):
+        data = json.loads(element.proto.json)
+        if data["kind"] == "feed" and data["height"]:
+            found: dict[str, Any] = data
+            return found
+    pytest.fail("no feed on the page")
+
+
+@pytest.mark.parametrize("name", ["live", "system"])
+def test_before_there_is_a_read_model_the_page_says_what_to_type(
+    open_page: Open, name: str
+) -> None:
+    said = words(open_page(name))
+    assert "No posts yet" in said
+    assert "tidegate dashboard" in said
+
+
+def test_with_a_projector_and_no_posts_it_asks_for_a_file(open_page: Open, database: Path) -> None:
+    with Store(database) as store:
+        store.beat("projector", "reading", page.now_ms(), {})
+    assert "tidegate replay FILE" in words(open_page())
+    with Store(database) as store:
+        store.sample_backlog([PartitionBacklog(0, 44, None, 44)], page.now_ms())
+    said = words(open_page())
+    assert "**44** posts wait" in said
+    assert "tidegate worker" in said
+
+
+def test_live_shows_figures_charts_and_the_feed(open_page: Open, database: Path) -> None:
+    filled(database, recent(wave=(100, 140)))
+    test = open_page()
+    metrics = {metric.label.split(" ", 1)[1]: metric for metric in test.metric}
+    assert list(metrics) == ["Throughput", "Latency p95", "Backlog", "Abusive", "Net sentiment"]
+    assert metrics["Backlog"].value == "29"
+    assert metrics["Abusive"].value.endswith("%")
+    assert "600 posts" in metrics["Throughput"].delta
+    assert len(test.get("vega_lite_chart")) == 4
+    assert "Wave" in words(test)
+    posts = feed(test)["posts"]
+    assert len(posts) == 60
+    assert [post["at"] for post in posts] == sorted((post["at"] for post in posts), reverse=True)
+    assert not test.warning
+
+
+def test_the_address_holds_the_filters(open_page: Open, database: Path) -> None:
+    filled(database, recent())
+    test = open_page(toxicity="abuse", language=["English"], range="5 min", text="o")
+    posts = feed(test)["posts"]
+    assert posts
+    assert all(post["abusive"] and post["language"]["label"] == "en" for post in posts)
+    assert all("o" in post["text"].lower() for post in posts)
+    test = open_page(source="mastodon", sentiment="positive", author="mara3", score=["0.0", "0.1"])
+    posts = feed(test)["posts"]
+    assert posts
+    assert {(post["source"], post["author"]) for post in posts} == {("mastodon", "mara3")}
+    assert {post["sentiment"]["label"] for post in posts} == {"positive"}
+    assert all(float(post["toxicity"]["score"]) <= 0.1 for post in posts)
+
+
+def test_a_filter_that_nothing_passes_says_so(open_page: Open, database: Path) -> None:
+    filled(database, recent(50))
+    found = feed(open_page(text="no post says this"))
+    assert found["posts"] == []
+    assert "No post passes" in found["nothing"]
+
+
+def test_pause_holds_the_feed(open_page: Open, database: Path) -> None:
+    filled(database, recent(100))
+    test = open_page()
+    test.toggle(key="paused").set_value(True).run()
+    before = [post["id"] for post in feed(test)["posts"]]
+    later = list(stream_of(30, start_ms=page.now_ms() + 1000, first=5000))
+    with Store(database) as store:
+        store.apply(batch_of(later))
+    test.run()
+    assert "Paused at" in words(test)
+    assert [post["id"] for post in feed(test)["posts"]] == before
+    test.toggle(key="paused").set_value(False).run()
+    assert feed(test)["posts"][0]["id"] == later[-1].label.post_id
+
+
+@pytest.mark.parametrize("name", ["live", "system"])
+def test_a_read_model_nobody_brings_up_to_date_is_amber(
+    open_page: Open, database: Path, name: str
+) -> None:
+    filled(database, recent(50), beat_ago_s=42)
+    test = open_page(name)
+    assert test.warning
+    said = words(test)
+    assert "This page is frozen" in said
+    assert "42 s ago" in said
+
+
+def test_a_broker_that_is_away_is_amber(open_page: Open, database: Path) -> None:
+    filled(database, recent(50), projector="broker-away", broker="away")
+    assert "The broker is away" in words(open_page())
+    assert "The broker is away" in words(open_page("system"))
+
+
+def test_nothing_in_the_range_names_the_newest_post(open_page: Open, database: Path) -> None:
+    old = list(stream_of(30, start_ms=page.now_ms() - 7_200_000))
+    filled(database, old)
+    said = words(open_page())
+    assert "Nothing in the last 15 min" in said
+    assert "The newest post is from" in said
+
+
+def test_system_shows_partitions_dead_letters_models(open_page: Open, database: Path) -> None:
+    filled(database, recent())
+    test = open_page("system")
+    partitions, figures, letters, models = (frame.value for frame in test.dataframe)
+    assert list(partitions["Waiting"]) == [20, 9]
+    assert "p95, last minute" in set(figures["Figure"])
+    assert list(letters["Reason"]) == ["not-json"]
+    assert letters["Where from"][0] == "feed.jsonl:3 · posts[0]@1"
+    assert list(models["Model"]) == ["tidegate/compact"]
+    assert list(models["Posts"]) == [600]
+    said = words(test)
+    assert "2 workers" in said
+    assert NASTY not in "".join(element.value for element in test.markdown)
+
+
+def test_the_drawer_shows_a_post_by_its_address(open_page: Open, database: Path) -> None:
+    made = recent(50)
+    filled(database, made)
+    label = made[10].label
+    test = open_page(post=label.post_id)
+    details = [json.loads(element.proto.json) for element in test.get("bidi_component")]
+    shown = next(data for data in details if data["kind"] == "details")
+    assert label.post is not None
+    assert shown["post"]["text"] == label.post.text
+    assert [group["title"] for group in shown["groups"]] == ["Toxicity", "Sentiment", "Language"]
+    assert ["Origin", f"posts[{label.origin.partition}]@{label.origin.offset}"] in shown["facts"]  # type: ignore[union-attr]
+    assert not test.code
+    test.session_state["raw"] = True
+    test.run()
+    assert json.loads(test.code[-1].value)["post_id"] == label.post_id
+    assert "This post is not here" in words(open_page(post="never-seen"))
+
+
+def test_no_text_of_a_post_reaches_markdown(open_page: Open, database: Path) -> None:
+    """Whatever field carries it, it may stand only where it is text."""
+    nasty = []
+    for n, made in enumerate(stream_of(40, start_ms=page.now_ms() - 60_000, wave=(0, 100))):
+        assert made.label.post is not None
+        post = msgspec.structs.replace(
+            made.label.post,
+            text=NASTY,
+            source=NASTY,
+            author=Author(id=NASTY, handle=NASTY),
+            url=NASTY,
+            tags=[NASTY],
+        )
+        label = msgspec.structs.replace(made.label, post_id=f"{NASTY}{n}", post=post)
+        nasty.append(Made(made.partition, label))
+    filled(database, nasty)
+    for test in (open_page(), open_page("system"), open_page(post=f"{NASTY}3")):
+        for kind in ("markdown", "caption", "warning", "info", "error", "metric", "heading"):
+            for element in test.get(kind):
+                assert "127.0.0.1:9" not in str(element.proto), kind
+        for kind in ("multiselect", "pills", "button", "expander"):
+            for element in test.get(kind):
+                assert "127.0.0.1:9" not in str(getattr(element.proto, "label", "")), kind
