@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from stream.cli.reference import cli_reference
 from stream.settings import CONFIG_VARIABLE, Settings, settings_in_force
 from stream.topics import CATALOGUE, Topic
 
@@ -91,6 +92,7 @@ def generated_files() -> Iterator[tuple[Path, str]]:
         text = json.dumps(schema_of(topic), indent=2, ensure_ascii=False)
         yield Path("schemas") / f"{schema_id(topic)}.json", text + "\n"
     yield Path("configuration.md"), configuration()
+    yield Path("cli.md"), cli_reference()
 
 
 def main() -> None:
