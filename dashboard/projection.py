@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -229,6 +230,7 @@ def timestamp_ms(rfc3339: str) -> int:
     return round(at.timestamp() * 1000)
 
 
+@lru_cache(maxsize=8192)
 def latency_bin(latency_ms: int) -> int:
     """The bin of the latency histogram; clocks that disagree give 0, not a negative latency."""
     return round(_BINS_PER_DECADE * math.log10(max(latency_ms, 0) + 1))
