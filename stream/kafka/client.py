@@ -19,7 +19,9 @@ def bootstrap_servers(kafka: KafkaSettings) -> list[str]:
     Raises:
         ConfigError: one of them is no address.
     """
-    return [f"{host}:{port}" for host, port in addresses(kafka)]
+    return [
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses(kafka)
+    ]
 
 
 def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:

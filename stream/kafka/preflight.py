@@ -74,15 +74,15 @@ class _Check:
         self._address = f"{host}:{port}"
 
     def run(self) -> BrokerFound:
-        with contextlib.closing(self._connected()) as raw:
-            wire = self._speaking(raw)
+        with (
+            contextlib.closing(self._connected()) as raw,
+            contextlib.closing(self._secured(raw)) as connection,
+        ):
+            wire = self._speaking(connection)
             if self._kafka.security_protocol.startswith("SASL"):
                 self._mechanism_known(wire)
-                cluster = None
-            else:
-                cluster = self._anonymous(wire)
-        if cluster is None:
-            cluster = self._logged_in()
+                self._log_in(wire)
+            cluster = self._cluster(wire)
         self._reachable(cluster)
         return BrokerFound(
             self._address,
@@ -125,25 +125,28 @@ class _Check:
             "is the address right, and does a firewall allow it?",
         )
 
-    def _speaking(self, raw: socket.socket) -> Wire:
-        """The protocol over the connection, after TLS where that is set."""
-        connection: socket.socket | ssl.SSLSocket = raw
-        if self._context is not None:
-            try:
-                connection = self._context.wrap_socket(raw, server_hostname=self._host)
-            except ssl.SSLCertVerificationError as exc:
+    def _secured(self, raw: socket.socket) -> socket.socket:
+        """The connection, after TLS where that is set."""
+        if self._context is None:
+            return raw
+        try:
+            return self._context.wrap_socket(raw, server_hostname=self._host)
+        except ssl.SSLCertVerificationError as exc:
+            raise self._error(
+                f"the broker's certificate is not trusted: {exc.verify_message.rstrip('.')}",
+                "set `kafka.ca_file` to the PEM file of the authority that signed it",
+            ) from exc
+        except OSError as exc:
+            if self._speaks_plaintext():
                 raise self._error(
-                    f"the broker's certificate is not trusted: {exc.verify_message.rstrip('.')}",
-                    "set `kafka.ca_file` to the PEM file of the authority that signed it",
+                    f"`kafka.security_protocol` is {self._kafka.security_protocol}, but the "
+                    "broker does not speak TLS here",
+                    "use another port, or the protocol without TLS",
                 ) from exc
-            except OSError as exc:
-                if self._speaks_plaintext():
-                    raise self._error(
-                        f"`kafka.security_protocol` is {self._kafka.security_protocol}, but the "
-                        "broker does not speak TLS here",
-                        "use another port, or the protocol without TLS",
-                    ) from exc
-                raise self._error(f"the TLS handshake failed: {reason_of(exc)}") from exc
+            raise self._error(f"the TLS handshake failed: {reason_of(exc)}") from exc
+
+    def _speaking(self, connection: socket.socket) -> Wire:
+        """Kafka's protocol over the connection."""
         wire = Wire(connection)
         try:
             wire.api_versions()
@@ -181,10 +184,12 @@ class _Check:
         except (OSError, BrokerError):
             return False
 
-    def _anonymous(self, wire: Wire) -> Cluster:
+    def _cluster(self, wire: Wire) -> Cluster:
         try:
             return wire.cluster()
         except (OSError, WireError) as exc:
+            if self._kafka.security_protocol.startswith("SASL"):
+                raise self._error(f"no answer after the log-in: {reason_of(exc)}") from exc
             other = "SASL_SSL" if self._context else "SASL_PLAINTEXT"
             raise self._error(
                 "the broker ends the connection of a client that does not log in",
@@ -212,43 +217,26 @@ class _Check:
                 "set `kafka.sasl_mechanism` to one of these",
             )
 
-    def _logged_in(self) -> Cluster:
-        from kafka import KafkaAdminClient
-        from kafka.errors import KafkaError, SaslAuthenticationFailedError
-        from kafka.net.compat import KafkaNetClient
+    def _log_in(self, wire: Wire) -> None:
+        from kafka.net.sasl import get_sasl_mechanism
 
-        started: list[Any] = []
-
-        def client(**config: Any) -> Any:
-            started.append(KafkaNetClient(**config))
-            return started[0]
-
-        config = {**kafka_python_config(self._kafka), "bootstrap_servers": [self._address]}
-        timeout_ms = max(500, int((self._deadline - time.monotonic()) * 1000))
+        config = kafka_python_config(self._kafka)
+        # Their library warns of a password sent in the clear; who set that up knows.
+        mechanism = get_sasl_mechanism(self._kafka.sasl_mechanism)(
+            **{**config, "security_protocol": None}
+        )
         try:
-            admin = KafkaAdminClient(
-                **config,
-                bootstrap_timeout_ms=timeout_ms,
-                reconnect_backoff_ms=10,
-                kafka_client=client,
-            )
-        except SaslAuthenticationFailedError as exc:
-            raise self._error(
-                f"the broker refuses the log-in of `{self._kafka.username}` "
-                f"({self._kafka.sasl_mechanism})",
-                "check `kafka.username` and `kafka.password`",
-            ) from exc
-        except KafkaError as exc:
+            while not mechanism.is_done():
+                refusal, token = wire.sasl_step(mechanism.auth_bytes())
+                if refusal is not None:
+                    raise self._error(
+                        f"the broker refuses the log-in of `{self._kafka.username}` "
+                        f"({self._kafka.sasl_mechanism})",
+                        "check `kafka.username` and `kafka.password`",
+                    )
+                mechanism.receive(token)
+        except (OSError, WireError, ValueError, KeyError) as exc:
             raise self._error(f"the log-in failed: {reason_of(exc)}") from exc
-        else:
-            with contextlib.closing(admin):
-                found = admin.describe_cluster()
-            brokers = tuple((node["host"], int(node["port"])) for node in found["brokers"])
-            return Cluster(found["cluster_id"], brokers)
-        finally:
-            if started:
-                # A client whose constructor failed leaves its thread and sockets behind.
-                started[0]._manager._net.stop(1000)  # noqa: SLF001 - there is no public way
 
     def _reachable(self, cluster: Cluster) -> None:
         """Clients go on with the addresses the broker tells, not with the one we know."""

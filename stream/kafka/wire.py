@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 _CLIENT_ID = b"tidegate"
 _MAX_RESPONSE_BYTES = 1 << 20
-_API_VERSIONS, _METADATA, _SASL_HANDSHAKE = 18, 3, 17
+_METADATA, _SASL_HANDSHAKE, _API_VERSIONS, _SASL_AUTHENTICATE = 3, 17, 18, 36
 
 
 class WireError(Exception):
@@ -51,6 +51,12 @@ class Wire:
         response = _Reader(self._ask(_SASL_HANDSHAKE, 1, _string(mechanism)))
         error = response.int16()
         return error == 0, tuple(response.string() or "" for _ in range(response.count()))
+
+    def sasl_step(self, token: bytes) -> tuple[str | None, bytes]:
+        """One step of the log-in: the broker's refusal, if it refuses, and its own token."""
+        response = _Reader(self._ask(_SASL_AUTHENTICATE, 0, struct.pack(">i", len(token)) + token))
+        error, message = response.int16(), response.string()
+        return (message or f"error {error}" if error else None), response.bytes()
 
     def cluster(self) -> Cluster:
         """The cluster's id and the addresses it wants clients to use."""
@@ -112,6 +118,12 @@ class _Reader:
     def count(self) -> int:
         """The length of an array; no more than bytes are left, so that a loop over it ends."""
         return min(self.int32(), len(self._data) - self._at)
+
+    def bytes(self) -> bytes:
+        size = self.int32()
+        value = self._data[self._at : self._at + max(size, 0)]
+        self._at += len(value)
+        return value
 
     def string(self) -> str | None:
         size = self.int16()
