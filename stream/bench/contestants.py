@@ -1,0 +1,199 @@
+"""The three ways from posts to labels that `bench stream` compares, each run in its own process.
+
+`python -m stream.bench.contestants NAME EVENTS` with the settings in the environment; prints one
+JSON object, `{"posts": ..., "seconds": ...}`. The clock runs from the first post read to the last
+offset committed, so that joining a group and loading code do not count. All write the same JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from models.null import NullScorer
+from models.scores import Scorer
+from stream.kafka.client import aiokafka_config, bootstrap_servers
+from stream.labelling import label_of, model_refs
+from stream.records import Origin, decode_post, encode
+from stream.settings import Settings, load_settings
+from stream.topics import LABELS, POSTS
+
+_PLAIN_IN_FLIGHT = 4
+_PLAIN_FETCH = 8192
+
+
+async def run_worker_app(settings: Settings, events: int, scorer: Scorer | None = None) -> float:
+    """Seconds of the worker's own app for `events` posts."""
+    import gc
+
+    from stream.app import create_app
+
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # as `stream.worker` does
+    app: Any = create_app(settings, scorer or NullScorer())
+    await app.start()
+    try:
+        while app.flow is None or app.consumer.ledger.records == 0:
+            await asyncio.sleep(0.001)
+        begun = time.perf_counter()
+        while app.flow.counts.posts < events:
+            await asyncio.sleep(0.002)
+        await app.consumer.commit()
+        return time.perf_counter() - begun
+    finally:
+        await app.stop()
+
+
+async def run_plain(settings: Settings, events: int) -> float:
+    """Seconds of the best loop we could write with aiokafka alone."""
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    kafka = settings.kafka
+    consumer = AIOKafkaConsumer(
+        POSTS.full_name(kafka.topic_prefix),
+        **aiokafka_config(kafka),
+        group_id=kafka.group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=6000,
+        heartbeat_interval_ms=1500,
+    )
+    producer = AIOKafkaProducer(**aiokafka_config(kafka), acks="all", max_batch_size=512 * 1024)
+    await producer.start()
+    await consumer.start()
+    scorer = NullScorer()
+    refs = model_refs(scorer.models)
+    topic = LABELS.full_name(kafka.topic_prefix)
+    done, begun = 0, 0.0
+    rounds: list[tuple[list[Any], dict[Any, int]]] = []
+
+    async def finish_round() -> None:
+        deliveries, offsets = rounds.pop(0)
+        await asyncio.gather(*deliveries)
+        await consumer.commit(offsets)
+
+    try:
+        while done < events:
+            fetched = await consumer.getmany(timeout_ms=1000, max_records=_PLAIN_FETCH)
+            if not fetched:
+                continue
+            begun = begun or time.perf_counter()
+            deliveries, offsets = [], {}
+            for partition, records in fetched.items():
+                deliveries += await _label_plainly(
+                    producer, scorer, refs, topic, partition, records
+                )
+                offsets[partition] = records[-1].offset + 1
+                done += len(records)
+            rounds.append((deliveries, offsets))
+            if len(rounds) >= _PLAIN_IN_FLIGHT:
+                await finish_round()
+        while rounds:
+            await finish_round()
+        return time.perf_counter() - begun
+    finally:
+        await consumer.stop()
+        await producer.stop()
+
+
+async def _label_plainly(
+    producer: Any, scorer: Scorer, refs: Any, topic: str, partition: Any, records: Any
+) -> list[Any]:
+    posts = [decode_post(record.value) for record in records]
+    scores = scorer.score([post.text or "" for post in posts])
+    now_ms = time.time_ns() // 1_000_000
+    sent = []
+    batch = producer.create_batch()
+    for record, post, answer in zip(records, posts, scores, strict=True):
+        origin = Origin(
+            topic=partition.topic,
+            partition=partition.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+        )
+        value = encode(label_of(post, answer, refs, labelled_at_ms=now_ms, origin=origin))
+        if batch.append(timestamp=now_ms, key=record.key, value=value) is None:
+            sent.append(await producer.send_batch(batch, topic, partition=partition.partition))
+            batch = producer.create_batch()
+            batch.append(timestamp=now_ms, key=record.key, value=value)
+    sent.append(await producer.send_batch(batch, topic, partition=partition.partition))
+    return sent
+
+
+async def run_stock_faust(settings: Settings, events: int) -> float:
+    """Seconds of an agent as Faust's guide writes it: `take` a batch, `send` each result."""
+    import faust
+
+    kafka = settings.kafka
+    app = faust.App(
+        kafka.group,
+        broker=[f"kafka://{server}" for server in bootstrap_servers(kafka)],
+        env={},
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        value_serializer="raw",
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=1.5,
+    )
+    posts = app.topic(POSTS.full_name(kafka.topic_prefix), value_serializer="raw")
+    labels = app.topic(LABELS.full_name(kafka.topic_prefix), value_serializer="raw")
+    scorer = NullScorer()
+    refs = model_refs(scorer.models)
+    finished = asyncio.Event()
+    clock = [0.0, 0.0]
+    done = 0
+
+    @app.agent(posts)  # type: ignore[untyped-decorator] # Faust's is not typed
+    async def label(stream: Any) -> None:
+        nonlocal done
+        async for values in stream.take(settings.worker.batch_posts, within=0.05):
+            clock[0] = clock[0] or time.perf_counter()
+            batch = [decode_post(value) for value in values]
+            now_ms = time.time_ns() // 1_000_000
+            scores = scorer.score([post.text or "" for post in batch])
+            for post, answer in zip(batch, scores, strict=True):
+                value = encode(label_of(post, answer, refs, labelled_at_ms=now_ms))
+                await labels.send(value=value)
+            done += len(batch)
+            if done >= events:
+                clock[1] = time.perf_counter()
+                finished.set()
+
+    await app.start()
+    try:
+        await finished.wait()
+    finally:
+        await app.stop()
+    return clock[1] - clock[0]
+
+
+CONTESTANTS: dict[str, Callable[[Settings, int], Awaitable[float]]] = {
+    "worker": run_worker_app,
+    "aiokafka": run_plain,
+    "stock_faust": run_stock_faust,
+}
+
+
+def main() -> None:
+    """One run of one contestant, on uvloop where there is one."""
+    name, events = sys.argv[1], int(sys.argv[2])
+    coroutine: Any = CONTESTANTS[name](load_settings(), events)
+    run: Callable[[Any], float] = asyncio.run
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        run = uvloop.run
+    busy = time.process_time()
+    seconds = run(coroutine)
+    result = {"posts": events, "seconds": seconds, "cpu_s": time.process_time() - busy}
+    print(json.dumps(result))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
