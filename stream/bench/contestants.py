@@ -38,10 +38,10 @@ async def run_worker_app(settings: Settings, events: int, scorer: Scorer | None 
     app: Any = create_app(settings, scorer or NullScorer())
     await app.start()
     try:
-        while app.flow is None or app.consumer.ledger.records == 0:
+        while app.flow is None or app.consumer.ledger.records == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         begun = time.perf_counter()
-        while app.flow.counts.posts < events:
+        while app.flow.counts.posts < events:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         await app.consumer.commit()
         return time.perf_counter() - begun
@@ -67,7 +67,6 @@ async def run_plain(settings: Settings, events: int) -> float:
     await producer.start()
     await consumer.start()
     scorer = NullScorer()
-    refs = model_refs(scorer.models)
     topic = LABELS.full_name(kafka.topic_prefix)
     done, begun = 0, 0.0
     rounds: list[tuple[list[Any], dict[Any, int]]] = []
@@ -85,9 +84,7 @@ async def run_plain(settings: Settings, events: int) -> float:
             begun = begun or time.perf_counter()
             deliveries, offsets = [], {}
             for partition, records in fetched.items():
-                deliveries += await _label_plainly(
-                    producer, scorer, refs, topic, partition, records
-                )
+                deliveries += await _label_plainly(producer, scorer, topic, partition, records)
                 offsets[partition] = records[-1].offset + 1
                 done += len(records)
             rounds.append((deliveries, offsets))
@@ -102,8 +99,9 @@ async def run_plain(settings: Settings, events: int) -> float:
 
 
 async def _label_plainly(
-    producer: Any, scorer: Scorer, refs: Any, topic: str, partition: Any, records: Any
+    producer: Any, scorer: Scorer, topic: str, partition: Any, records: Any
 ) -> list[Any]:
+    refs = model_refs(scorer.models)
     posts = [decode_post(record.value) for record in records]
     scores = scorer.score([post.text or "" for post in posts])
     now_ms = time.time_ns() // 1_000_000
@@ -149,7 +147,7 @@ async def run_stock_faust(settings: Settings, events: int) -> float:
     clock = [0.0, 0.0]
     done = 0
 
-    @app.agent(posts)  # type: ignore[untyped-decorator] # Faust's is not typed
+    @app.agent(posts)
     async def label(stream: Any) -> None:
         nonlocal done
         async for values in stream.take(settings.worker.batch_posts, within=0.05):

@@ -1,0 +1,228 @@
+"""`tidegate bench`: how fast the stream and the models are on this machine, beside their limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from stream.cli.options import JsonOption, KafkaOption
+
+app = typer.Typer(
+    name="bench",
+    help="Measure stream and models on this machine, each beside its limit in the same run.",
+    no_args_is_help=True,
+)
+
+PostsOption = Annotated[
+    str | None,
+    typer.Option("--posts", metavar="FILE", help="Posts to use; default: the demo's.", show_default=False),
+]  # fmt: skip
+EventsOption = Annotated[int, typer.Option("--events", min=100, help="Posts of one run.")]
+RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Runs of each; medians count.")]
+RatioOption = Annotated[
+    float | None,
+    typer.Option("--min-ratio", help="Exit with 3 when the ratio is lower.", show_default=False),
+]
+
+
+@app.command("stream")
+def stream(
+    *,
+    posts: PostsOption = None,
+    events: EventsOption = 200_000,
+    rounds: RoundsOption = 5,
+    batch_posts: Annotated[int, typer.Option(help="Most posts of one batch.")] = 2048,
+    kafka: KafkaOption = None,
+    min_ratio: RatioOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The worker with a null model, beside plain aiokafka and stock Faust.
+
+    Without --kafka an embedded broker is started; a real Kafka is what the figures in the
+    documentation are from. `--min-ratio` is to plain aiokafka.
+    """
+    from stream.bench.load import bench_broker, read_posts
+    from stream.bench.measure import bench_stream
+
+    values = read_posts(posts)
+    with bench_broker(kafka) as bootstrap:
+        result = bench_stream(
+            bootstrap,
+            values,
+            events=events,
+            rounds=rounds,
+            batch_posts=batch_posts,
+            report=_report,
+        )
+    cpu = result.cpu_us_per_post
+    _print(
+        result,
+        as_json,
+        ("", "posts/s", "CPU us/post", "worker is"),
+        [
+            ("worker", f"{result.worker:,.0f}", f"{cpu['worker']}", ""),
+            (
+                "plain aiokafka",
+                f"{result.aiokafka:,.0f}",
+                f"{cpu['aiokafka']}",
+                f"{result.ratio_aiokafka:.2f} x",
+            ),
+            (
+                "stock Faust",
+                f"{result.stock_faust:,.0f}",
+                f"{cpu['stock_faust']}",
+                f"{result.ratio_stock:.0f} x",
+            ),
+        ],
+    )
+    _hold(result.ratio_aiokafka, min_ratio)
+
+
+@app.command("model")
+def model(
+    *,
+    posts: PostsOption = None,
+    events: EventsOption = 2_000,
+    rounds: RoundsOption = 5,
+    min_ratio: RatioOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The scoring path alone: session, with tokenising, with everything."""
+    from models.benchmark import bench_model
+    from stream.bench.load import read_posts
+    from stream.records import decode_post
+    from stream.settings import load_settings
+
+    settings = load_settings().models
+    values = read_posts(posts)
+    texts = [decode_post(values[n % len(values)][1]).text or "" for n in range(events)]
+    result = bench_model(
+        texts,
+        manifest=settings.manifest,
+        preset=settings.preset,
+        device=settings.device,
+        threads=settings.threads,
+        batch_tokens=settings.batch_tokens,
+        runs=rounds,
+    )
+    _print(
+        result,
+        as_json,
+        ("", "posts/s", "of the session"),
+        [
+            ("session", f"{result.session:,.1f}", ""),
+            (
+                "with tokenising",
+                f"{result.with_tokenising:,.1f}",
+                f"{result.with_tokenising / result.session:.3f}",
+            ),
+            ("scoring, all of it", f"{result.scoring:,.1f}", f"{result.ratio:.3f}"),
+        ],
+    )
+    _hold(result.ratio, min_ratio)
+
+
+@app.command("e2e")
+def e2e(
+    *,
+    posts: PostsOption = None,
+    events: EventsOption = 4_000,
+    rounds: RoundsOption = 5,
+    kafka: KafkaOption = None,
+    min_ratio: RatioOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Topic to confirmed label with the real model, beside the scoring path alone."""
+    from stream.bench.load import bench_broker, read_posts
+    from stream.bench.measure import bench_end_to_end
+
+    values = read_posts(posts)
+    with bench_broker(kafka) as bootstrap:
+        result = bench_end_to_end(bootstrap, values, events=events, rounds=rounds, report=_report)
+    _print(
+        result,
+        as_json,
+        ("", "posts/s", "of scoring"),
+        [
+            ("scoring alone", f"{result.scoring:,.1f}", ""),
+            ("end to end", f"{result.e2e:,.1f}", f"{result.ratio:.3f}"),
+        ],
+    )
+    _hold(result.ratio, min_ratio)
+
+
+@app.command("latency")
+def latency(
+    *,
+    posts: PostsOption = None,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each level.")] = 20.0,
+    capacity: Annotated[
+        float | None,
+        typer.Option(help="Posts/s that count as 100 %; default: measured.", show_default=False),
+    ] = None,
+    kafka: KafkaOption = None,
+    max_p99_ms: Annotated[
+        float | None,
+        typer.Option(help="Exit with 3 when p99 at half load is higher.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """From posted to labelled at 10, 50 and 80 % of the capacity, with the real model."""
+    from stream.bench.load import bench_broker, read_posts
+    from stream.bench.measure import bench_end_to_end, bench_latency
+
+    values = read_posts(posts)
+    with bench_broker(kafka) as bootstrap:
+        if capacity is None:
+            measured = bench_end_to_end(bootstrap, values, events=2_000, rounds=1, report=_report)
+            capacity = measured.e2e
+        result = bench_latency(
+            bootstrap,
+            values,
+            capacity=capacity,
+            loads=(0.1, 0.5, 0.8),
+            seconds=seconds,
+            report=_report,
+        )
+    _print(
+        result,
+        as_json,
+        ("load", "posts/s", "p50 ms", "p95 ms", "p99 ms"),
+        [
+            (
+                f"{level.load:.0%}",
+                f"{level.posts_per_s:,.0f}",
+                f"{level.p50_ms:.1f}",
+                f"{level.p95_ms:.1f}",
+                f"{level.p99_ms:.1f}",
+            )
+            for level in result.levels
+        ],
+    )
+    half = next(level.p99_ms for level in result.levels if level.load == 0.5)
+    if max_p99_ms is not None and half > max_p99_ms:
+        raise typer.Exit(3)
+
+
+def _report(line: str) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        console.print(line, style="dim")
+
+
+def _print(result: Any, as_json: bool, columns: tuple[str, ...], rows: list[Any]) -> None:
+    from stream.cli.output import Align, print_json, print_table
+
+    if as_json:
+        print_json(result)
+        return
+    sides: list[Align] = ["left", *["right"] * (len(columns) - 1)]  # type: ignore[list-item]
+    print_table(list(zip(columns, sides, strict=True)), rows)
+
+
+def _hold(ratio: float, least: float | None) -> None:
+    if least is not None and ratio < least:
+        raise typer.Exit(3)
