@@ -33,7 +33,8 @@ class _Rate(ProgressColumn):
 def progress_of(source: FileSource, what: str) -> Iterator[Callable[[int], None]]:
     """Gives a function that is told how many lines are done.
 
-    The bar follows the bytes of the file where its size is known, and only moves where it is not.
+    The bar follows the bytes of the file where its size is known, less what was only read so far,
+    and does no more than move where it is not.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -48,6 +49,8 @@ def progress_of(source: FileSource, what: str) -> Iterator[Callable[[int], None]
             nonlocal last_s
             if time.monotonic() - last_s >= _EVERY_S:
                 last_s = time.monotonic()
-                progress.update(task, completed=source.bytes_read, lines=lines)
+                # In a loop `lines` counts every round, the file's bytes only this one.
+                share = min(1.0, lines / source.lines) if source.lines else 0.0
+                progress.update(task, completed=source.bytes_read * share, lines=lines)
 
         yield done
