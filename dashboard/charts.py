@@ -32,16 +32,24 @@ _TOP_LANGUAGES: Final = 7
 def abuse_chart(buckets: Sequence[Bucket], waves: Sequence[Wave]) -> Any:
     """The share of posts with a toxicity label, waves marked."""
     data = _times([bucket.start_s for bucket in buckets])
-    data["share"] = [bucket.abusive / bucket.posts if bucket.posts else 0.0 for bucket in buckets]
+    # A bucket without posts is a gap, not a share of nothing.
+    data["share"] = [bucket.abusive / bucket.posts if bucket.posts else None for bucket in buckets]
     data["posts"] = [bucket.posts for bucket in buckets]
     data["abusive"] = [bucket.abusive for bucket in buckets]
-    base = alt.Chart(data).encode(x=_time_axis(), tooltip=_tips("abusive", "posts", share="share"))
+    base = alt.Chart(data).encode(
+        x=_time_axis(data), tooltip=_tips("abusive", "posts", share="share")
+    )
     area = base.mark_area(color=VERMILLION, opacity=0.22, interpolate="monotone").encode(
         y=_share_axis("share", "of posts")
     )
     line = base.mark_line(color=VERMILLION, strokeWidth=2, interpolate="monotone").encode(
         y=_share_axis("share", "of posts")
     )
+    return _compact(_marks(waves) + area + line if waves else area + line, HEIGHT)
+
+
+def _marks(waves: Sequence[Wave]) -> Any:
+    """A band behind each wave and its share over it."""
     marked = pd.DataFrame(
         {
             "from": [_utc(wave.from_s) for wave in waves],
@@ -57,12 +65,10 @@ def abuse_chart(buckets: Sequence[Bucket], waves: Sequence[Wave]) -> Any:
     )
     words = (
         alt.Chart(marked)
-        .mark_text(
-            align="center", baseline="bottom", dy=-1, fontSize=11, fontWeight=600, color=VERMILLION
-        )
+        .mark_text(baseline="bottom", dy=-1, fontSize=11, fontWeight=600, color=VERMILLION)
         .encode(x=alt.X("middle:T", scale=_utc_scale()), y=alt.value(0), text="word:N")
     )
-    return _compact(band + area + line + words, HEIGHT)
+    return band + words
 
 
 def sentiment_chart(buckets: Sequence[Bucket], *, dark: bool) -> Any:
@@ -76,11 +82,12 @@ def sentiment_chart(buckets: Sequence[Bucket], *, dark: bool) -> Any:
         frame["share"] = [n / t if t else 0.0 for n, t in zip(frame["posts"], totals, strict=True)]
         frames.append(frame)
     colours = [ORANGE, GREY, SKY if dark else BLUE]
+    data = pd.concat(frames)
     chart = (
-        alt.Chart(pd.concat(frames))
+        alt.Chart(data)
         .mark_area(opacity=0.85, interpolate="monotone")
         .encode(
-            x=_time_axis(),
+            x=_time_axis(data),
             y=_share_axis("share", "of posts", stack=True),
             color=alt.Color(
                 "sentiment:N",
@@ -100,7 +107,7 @@ def rate_chart(labelled: Sequence[tuple[int, int]], step_s: int, *, dark: bool) 
     data["rate"] = [n / step_s for _, n in labelled]
     colour = SKY if dark else BLUE
     base = alt.Chart(data).encode(
-        x=_time_axis(),
+        x=_time_axis(data),
         y=alt.Y("rate:Q", title="posts/s", axis=alt.Axis(tickCount=4)),
         tooltip=_tips(rate="rate"),
     )
@@ -118,6 +125,7 @@ def language_chart(shares: Sequence[tuple[str, int, int]], *, dark: bool) -> Any
         top.append((f"{len(rest)} more", sum(n for _, n, _ in rest)))
     data = pd.DataFrame(top, columns=["language", "posts"])
     data["share"] = data["posts"] / total
+    data["rest"] = [i >= _TOP_LANGUAGES for i in range(len(data))]
     data["shown"] = [f"{share:.0%}" for share in data["share"]]
     base = alt.Chart(data).encode(
         y=alt.Y(
@@ -134,7 +142,9 @@ def language_chart(shares: Sequence[tuple[str, int, int]], *, dark: bool) -> Any
             alt.Tooltip("share:Q", format=".1%"),
         ],
     )
-    bars = base.mark_bar(color=SKY if dark else BLUE, cornerRadiusEnd=2)
+    bars = base.mark_bar(cornerRadiusEnd=2).encode(
+        color=alt.condition("datum.rest", alt.value(GREY), alt.value(SKY if dark else BLUE))
+    )
     words = base.mark_text(align="left", dx=4, fontSize=11, color=GREY).encode(text="shown:N")
     return _compact(bars + words, HEIGHT)
 
@@ -152,8 +162,12 @@ def backlog_chart(history: Sequence[tuple[int, int]], *, dark: bool) -> Any:
             interpolate="step-after",
         )
         .encode(
-            x=_time_axis(),
-            y=alt.Y("waiting:Q", title="posts waiting", axis=alt.Axis(tickCount=4, format="~s")),
+            x=_time_axis(data),
+            y=alt.Y(
+                "waiting:Q",
+                title="posts waiting",
+                axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"),
+            ),
             tooltip=_tips("waiting"),
         )
     )
@@ -173,12 +187,12 @@ def latency_chart(points: Sequence[tuple[int, float, float]], *, dark: bool) -> 
         alt.Chart(data)
         .mark_line(strokeWidth=2, interpolate="monotone")
         .encode(
-            x=_time_axis(),
+            x=_time_axis(data),
             y=alt.Y(
                 "ms:Q",
                 title="ms",
                 scale=alt.Scale(type="log", nice=True),
-                axis=alt.Axis(tickCount=4, format="~s"),
+                axis=alt.Axis(values=[1, 10, 100, 1000, 10_000, 100_000], format="~s"),
             ),
             color=alt.Color(
                 "percentile:N",
@@ -216,8 +230,10 @@ def _utc_scale() -> Any:
     return alt.Scale(type="utc", nice=False)
 
 
-def _time_axis() -> Any:
-    axis = alt.Axis(format="%H:%M", tickCount=5, labelOverlap=True, grid=False)
+def _time_axis(data: pd.DataFrame) -> Any:
+    short = len(data) < 2 or data["at"].max() - data["at"].min() < pd.Timedelta(minutes=8)
+    time_format = "%H:%M:%S" if short else "%H:%M"
+    axis = alt.Axis(format=time_format, tickCount=5, labelOverlap=True, grid=False)
     return alt.X("at:T", title="time (UTC)", scale=_utc_scale(), axis=axis)
 
 

@@ -22,6 +22,7 @@ from dashboard.schema import VERSION, schema_version
 _FINE_RANGE_S: Final = 3600
 #: A search in texts looks at the newest this many posts, so that it answers at once.
 SEARCHED_POSTS: Final = 200_000
+SENTIMENTS: Final = ("negative", "neutral", "positive")
 _POST_COLUMNS: Final = (
     "post_id, posted_ms, labelled_ms, text, source, author, language, language_score,"
     " sentiment, sentiment_score, toxicity, toxicity_score, unsupported"

@@ -78,8 +78,6 @@ class Store:
                     # Survives kill -9; a power cut may cost the last transactions, offsets included.
                     "synchronous = NORMAL",
                     "cache_size = -65536",
-                    # 32 MiB of log before it is merged: a page that changes often is merged once.
-                    "wal_autocheckpoint = 8192",
                     "journal_size_limit = 67108864",
                     "temp_store = MEMORY",
                 ):

@@ -12,10 +12,10 @@ from typing import Final
 
 from dashboard.reader import Bucket
 
-#: A bucket is hot at three times the median share, and never below this.
+#: A bucket is hot where it and its neighbours together reach twice the median share; never below this.
 _FLOOR: Final = 0.12
-_TIMES_USUAL: Final = 3.0
-_FEWEST_IN_BUCKET: Final = 3
+_TIMES_USUAL: Final = 2.0
+_FEWEST_AROUND: Final = 4
 _FEWEST_IN_WAVE: Final = 8
 #: A lull of this many buckets does not end a wave.
 _LULL_BUCKETS: Final = 3
@@ -45,8 +45,9 @@ def find_waves(buckets: Sequence[Bucket], step_s: int) -> list[Wave]:
     usual = median(shares)
     hot_at = max(_FLOOR, _TIMES_USUAL * usual)
     runs: list[list[int]] = []
-    for i, bucket in enumerate(buckets):
-        if bucket.abusive < _FEWEST_IN_BUCKET or bucket.abusive / bucket.posts < hot_at:
+    for i in range(len(buckets)):
+        posts, abusive = _sums(buckets[max(i - 1, 0) : i + 2])
+        if abusive < _FEWEST_AROUND or abusive < hot_at * posts:
             continue
         if runs and i - runs[-1][-1] <= _LULL_BUCKETS:
             runs[-1].append(i)
@@ -54,11 +55,17 @@ def find_waves(buckets: Sequence[Bucket], step_s: int) -> list[Wave]:
             runs.append([i])
     waves = []
     for run in runs:
-        stretch = buckets[run[0] : run[-1] + 1]
-        abusive = sum(bucket.abusive for bucket in stretch)
-        if abusive >= _FEWEST_IN_WAVE:
-            posts = sum(bucket.posts for bucket in stretch)
-            waves.append(
-                Wave(stretch[0].start_s, stretch[-1].start_s + step_s, posts, abusive, usual)
-            )
+        # A neighbour's heat made the edges hot: they go unless they are so themselves.
+        own = [i for i in run if buckets[i].abusive > hot_at * buckets[i].posts]
+        if not own:
+            continue
+        stretch = buckets[own[0] : own[-1] + 1]
+        posts, abusive = _sums(stretch)
+        if abusive >= max(_FEWEST_IN_WAVE, hot_at * posts):
+            end_s = stretch[-1].start_s + step_s
+            waves.append(Wave(stretch[0].start_s, end_s, posts, abusive, usual))
     return waves
+
+
+def _sums(buckets: Sequence[Bucket]) -> tuple[int, int]:
+    return sum(bucket.posts for bucket in buckets), sum(bucket.abusive for bucket in buckets)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import live, page
+from dashboard import controls, headline, page
+from dashboard.feed_card import feed_card
+from dashboard.panels import panels
 from dashboard.post_drawer import show_post_of_url
 
-live.controls()
-live.status_line()
+controls.controls()
+headline.status_line()
 with page.reading() as reader:
     empty = reader is None or reader.newest_post_ms() is None
 if empty:
-    live.first_steps()
+    headline.first_steps()
 else:
-    live.headline()
+    headline.headline()
     left, right = st.columns([1.32, 1], gap="small")
     with left:
-        live.panels()
+        panels()
     with right:
-        live.feed_card()
+        feed_card()
 show_post_of_url()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import live, page, system
+from dashboard import headline, page, system
 
-live.status_line()
+headline.status_line()
 with page.reading() as reader:
     empty = reader is None
 if empty:
-    live.first_steps()
+    headline.first_steps()
 else:
     system.components()
     left, right = st.columns(2, gap="small")
@@ -19,8 +19,5 @@ else:
     with right:
         system.latency()
     system.dead_letters()
-    left, right = st.columns([1.4, 1], gap="small")
-    with left:
-        system.models()
-    with right:
-        system.notices()
+    system.models()
+    system.notices()

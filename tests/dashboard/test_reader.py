@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dashboard.figures import RANGES, abusive_share, figures, net_sentiment, stretch
+from dashboard.languages import LANGUAGES, language_code, language_name
+from dashboard.projection import bin_ms, latency_bin, timestamp_ms
+from dashboard.reader import FeedFilter, Scope, open_reader, percentile_ms
+from tests.dashboard.label_feed import stream_of
+
+#: On a coarse bucket's edge, so that every width sees the same posts.
+START_S = 1_795_000_500
+MADE = list(stream_of(1200, start_ms=START_S * 1000, posts_per_s=4, wave=(100, 160)))
+ALL = FeedFilter()
+Fill = Callable[..., Path]
+
+
+def labels(task: str) -> Counter[str]:
+    return Counter(made.label.labels[task].label for made in MADE)
+
+
+def test_buckets_add_up_to_the_posts_for_every_step(fill: Fill) -> None:
+    with open_reader(fill(MADE)) as reader:
+        assert reader is not None
+        for step in sorted({step for _, step in RANGES.values()}):
+            found = reader.buckets(Scope(), START_S, START_S + 900, step)
+            assert len(found) == 900 // step
+            assert sum(bucket.posts for bucket in found) == 1200
+            sentiments = labels("sentiment")
+            assert sum(bucket.negative for bucket in found) == sentiments["negative"]
+            assert sum(bucket.positive for bucket in found) == sentiments["positive"]
+            abusive = 1200 - labels("toxicity")["none"]
+            assert sum(bucket.abusive for bucket in found) == abusive
+            assert abusive_share(found) == abusive / 1200
+            net = (sentiments["positive"] - sentiments["negative"]) / 1200
+            assert net_sentiment(found) == pytest.approx(net)
+
+
+def test_the_scope_narrows_buckets_shares_and_feed_alike(fill: Fill) -> None:
+    scope = Scope(sources=("mastodon",), languages=("en", "de"))
+    wanted = {
+        made.label.post_id
+        for made in MADE
+        if made.label.post
+        and made.label.post.source == "mastodon"
+        and made.label.labels["language"].label in ("en", "de")
+    }
+    with open_reader(fill(MADE)) as reader:
+        assert reader is not None
+        found = reader.buckets(scope, START_S, START_S + 300, 10)
+        assert sum(bucket.posts for bucket in found) == len(wanted)
+        shares = reader.shares("language", scope, START_S, START_S + 300)
+        assert sum(n for _, n, _ in shares) == len(wanted)
+        assert {post.post_id for post in reader.feed(scope, ALL, 2000)} == wanted
+        assert reader.sources()[0] == "bluesky"
+        assert reader.languages()[0] == "en"
+
+
+def test_feed_filters_are_literal_and_newest_first(fill: Fill) -> None:
+    with open_reader(fill(MADE)) as reader:
+        assert reader is not None
+
+        def ids(**wanted: object) -> list[str]:
+            return [p.post_id for p in reader.feed(Scope(), FeedFilter(**wanted), 2000)]  # type: ignore[arg-type]
+
+        assert ids()[0] == MADE[-1].label.post_id
+        abusive = labels("toxicity")
+        assert len(ids(toxicity=("any",))) == 1200 - abusive["none"]
+        assert len(ids(toxicity=("insult", "none"))) == abusive["insult"] + abusive["none"]
+        assert ids(text="%") == ids(text="_") == []
+        assert len(ids(text="#DIY")) == sum(
+            "#diy" in (m.label.post.text or "") for m in MADE if m.label.post
+        )
+        assert ids(author="mara1' OR 1=1 --") == []
+        assert len(ids(until_ms=(START_S + 100) * 1000)) == sum(
+            timestamp_ms(m.label.labelled_at) <= (START_S + 100) * 1000 for m in MADE
+        )
+        low = ids(score_from=0.6, score_to=0.8)
+        assert len(low) == sum(0.6 <= m.label.labels["toxicity"].score <= 0.8 for m in MADE)
+
+
+def test_percentiles_are_within_a_bin() -> None:
+    values = [int(1.07**n) for n in range(1, 120)]
+    histogram = sorted(Counter(latency_bin(value) for value in values).items())
+    for q in (0.5, 0.95, 0.99):
+        wanted = values[int(q * len(values))]
+        assert percentile_ms(histogram, q) == pytest.approx(wanted, rel=0.13, abs=1)
+    assert percentile_ms([], 0.5) is None
+    assert latency_bin(-5) == latency_bin(0) == 0
+    assert bin_ms(latency_bin(250)) == pytest.approx(250, rel=0.06)
+
+
+def test_figures_of_a_running_stream(fill: Fill) -> None:
+    now_ms = int(time.time()) // 300 * 300_000 + 295_000
+    made = list(stream_of(1000, start_ms=now_ms - 250_000, posts_per_s=4))
+    with open_reader(fill(made)) as reader:
+        assert reader is not None
+        read = figures(reader, Scope(), stretch("5 min", now_ms), now_ms)
+        assert read.posts == 1000
+        assert read.posts_per_s == pytest.approx(4, abs=0.5)
+        assert read.p50_ms == pytest.approx(66, rel=0.25)
+        assert read.abusive_share_before is None
+        later = figures(reader, Scope(), stretch("5 min", now_ms + 300_000), now_ms + 300_000)
+        assert later.posts_per_s == 0
+        assert later.p95_ms is None
+        assert later.abusive_share_before == read.abusive_share
+
+
+def test_every_language_is_found_by_its_name() -> None:
+    assert language_name("de") == "German"
+    assert language_name("de-AT") == "German"
+    assert language_name("xx") == "xx"
+    for code, name in LANGUAGES.items():
+        assert language_name(language_code(name)) == name
+        assert language_code(code) == code
