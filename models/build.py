@@ -22,10 +22,11 @@ from tokenizers import Tokenizer
 from models.batch import Batch, pad_batches
 from models.card import model_card
 from models.errors import ModelBuildError
-from models.evaluate import Bench, Evaluation, dev_probabilities, dev_rows, evaluate
+from models.evaluate import Bench, Evaluation, dev_rows, measure
 from models.figures import MIN_LANGUAGE_ROWS, choose_thresholds, measured_languages
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, manifest_toml, sha256_of
 from models.scorer import BATCH_TOKENS
+from models.session import available_threads
 from models.text import clean, cut
 from models.training.data import TASKS, TaskData, TaskName, find_part, read_task, read_tsv
 
@@ -182,7 +183,7 @@ def _quantise(plan: Build) -> None:
 
 def _calibration(plan: Build) -> list[Batch]:
     """Training texts of all tasks, drawn at random, as the scorer would batch them."""
-    limit = plan.recipe["fit"]["max_tokens"]
+    limit = plan.recipe["model"]["max_tokens"]
     tokenizer = Tokenizer.from_file(str(plan.folder / _TOKENIZER))
     tokenizer.enable_truncation(limit)
     rng = random.Random(plan.recipe["fit"]["seed"])
@@ -207,10 +208,13 @@ def _evaluate(plan: Build) -> Evaluation:
     def report(what: str, texts: int, of: int) -> None:
         plan.report("evaluate", texts / of if of else 0.0, what)
 
-    manifest = _described(plan, report)
-    fp32 = plan.out / "fp32" / _GRAPH
-    evaluation = evaluate(manifest, plan.name, plan.data, fp32=fp32, report=report)
-    model = manifest.models[plan.name]
+    manifest = _undescribed(plan)
+    threads = available_threads()
+    bench = Bench(manifest, plan.name, fp32=plan.out / "fp32" / _GRAPH, threads=threads)
+    model = _described(bench, plan, report)
+    bench.describe(model)
+    manifest = msgspec.structs.replace(manifest, models={plan.name: model})
+    evaluation = measure(bench, plan.data, threads, report)
     sizes = {file: (plan.folder / file).stat().st_size for file in model.files}
     (plan.folder / "README.md").write_text(
         model_card(plan.name, model, evaluation, plan.recipe, sizes), "utf-8"
@@ -220,8 +224,8 @@ def _evaluate(plan: Build) -> Evaluation:
     return evaluation
 
 
-def _described(plan: Build, report: Callable[[str, int, int], None]) -> Manifest:
-    """The manifest of the quantised model, its thresholds chosen on the dev rows."""
+def _undescribed(plan: Build) -> Manifest:
+    """The manifest of the quantised model, before anything was measured."""
     kinds: dict[str, Literal["softmax", "sigmoid"]] = {"toxicity": "sigmoid"}
     heads: dict[str, Head] = {}
     start = 0
@@ -242,27 +246,31 @@ def _described(plan: Build, report: Callable[[str, int, int], None]) -> Manifest
         folder=plan.name,
         graph=_GRAPH,
         tokenizer=_TOKENIZER,
-        max_tokens=plan.recipe["fit"]["max_tokens"],
+        max_tokens=settings["max_tokens"],
         files={file: sha256_of(plan.folder / file) for file in (_GRAPH, _TOKENIZER)},
         heads=heads,
         devices=settings["devices"],
     )
-    manifest = Manifest(
+    return Manifest(
         path=plan.out / "manifest.toml",
         presets={plan.name: [plan.name]},
         models={plan.name: model},
     )
-    rows = dev_rows(model, plan.data)
-    bench = Bench(manifest, plan.name, fp32=None, threads=0)
-    for task, part in rows.items():
+
+
+def _described(bench: Bench, plan: Build, report: Callable[[str, int, int], None]) -> Model:
+    """The model's entry with thresholds and measured languages, both by the dev rows."""
+    heads: dict[str, Head] = {}
+    for task, part in dev_rows(bench.model, plan.data).items():
         minimum = _MIN_LANGUAGE_DEV_ROWS if task == LANGUAGE_TASK else MIN_LANGUAGE_ROWS
         change: dict[str, Any] = {"languages": measured_languages(part.rows, minimum)}
         if task == "toxicity":
-            probabilities = dev_probabilities(bench, task, part, report)
-            change["thresholds"] = choose_thresholds(part.rows, probabilities, heads[task])
-        heads[task] = msgspec.structs.replace(heads[task], **change)
-    chosen = msgspec.structs.replace(model, heads=heads)
-    return msgspec.structs.replace(manifest, models={plan.name: chosen})
+            probabilities = bench.dev_probabilities(task, part, report)
+            change["thresholds"] = choose_thresholds(
+                part.rows, probabilities, bench.model.heads[task]
+            )
+        heads[task] = msgspec.structs.replace(bench.model.heads[task], **change)
+    return msgspec.structs.replace(bench.model, heads=heads)
 
 
 def _need_extra() -> None:

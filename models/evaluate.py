@@ -35,6 +35,8 @@ from models.session import GraphSession, available_threads
 from models.training.data import TaskData, TaskName, read_task
 
 Logits = NDArray[np.float32]
+#: Told what is being scored, how many texts of it are done, and how many there are.
+Report = Callable[[str, int, int], None]
 
 #: Posts for parity, batch independence and speed when the data folder has a feed.
 FEED_POSTS: Final = 3000
@@ -112,12 +114,35 @@ class Bench:
 
     def __init__(self, manifest: Manifest, name: str, *, fp32: Path | None, threads: int) -> None:
         alone = msgspec.structs.replace(manifest, presets={name: [name]})
-        self.model: Model = manifest.model(name)
         self.scorer = OnnxScorer(alone, name, device="cpu", threads=threads)
-        self.readers = {task: HeadReader(head) for task, head in self.model.heads.items()}
+        self.describe(manifest.model(name))
+        self._dev: dict[tuple[TaskName, bool], Logits] = {}
         self.fp32 = (
             GraphSession(fp32, device="cpu", runs_on=["cpu"], threads=threads) if fp32 else None
         )
+
+    def describe(self, model: Model) -> None:
+        """Measure as this entry says; the graph stays."""
+        self.model = model
+        self.readers = {task: HeadReader(head) for task, head in model.heads.items()}
+
+    def dev_probabilities(
+        self, task: TaskName, part: TaskData, report: Report, *, fp32: bool = False
+    ) -> Logits:
+        """Probabilities of one task's head for its dev rows; they are scored once."""
+        key = (task, fp32)
+        if key not in self._dev:
+            what = f"{task} (fp32)" if fp32 else task
+            seen = 0
+
+            def done(texts: int) -> None:
+                nonlocal seen
+                seen += texts
+                report(what, seen, len(part.rows))
+
+            texts = [row.text for row in part.rows]
+            self._dev[key] = self.logits(texts, done, fp32=fp32)
+        return self.readers[task].probabilities(self._dev[key])
 
     def logits(
         self, texts: Sequence[str], done: Callable[[int], None], *, fp32: bool = False
@@ -162,14 +187,14 @@ def feed_texts(data: Path, count: int = FEED_POSTS) -> list[str]:
 def dev_figures(
     bench: Bench,
     rows: Mapping[TaskName, TaskData],
-    report: Callable[[str, int, int], None],
+    report: Report,
     *,
     fp32: bool = False,
 ) -> DevFigures:
     """Score the dev rows of every task and work out its figures."""
     sentiment = toxicity = language = None
     for task, part in rows.items():
-        probabilities = dev_probabilities(bench, task, part, report, fp32=fp32)
+        probabilities = bench.dev_probabilities(task, part, report, fp32=fp32)
         head = bench.model.heads[task]
         if task == "sentiment":
             sentiment = sentiment_figures(part.rows, probabilities)
@@ -178,27 +203,6 @@ def dev_figures(
         else:
             language = language_figures(part.rows, probabilities, head.labels)
     return DevFigures(sentiment=sentiment, toxicity=toxicity, language=language)
-
-
-def dev_probabilities(
-    bench: Bench,
-    task: TaskName,
-    part: TaskData,
-    report: Callable[[str, int, int], None],
-    *,
-    fp32: bool = False,
-) -> Logits:
-    """Probabilities of one task's head for its dev rows."""
-    what = f"{task} (fp32)" if fp32 else task
-    done = 0
-
-    def count(texts: int) -> None:
-        nonlocal done
-        done += texts
-        report(what, done, len(part.rows))
-
-    texts = [row.text for row in part.rows]
-    return bench.readers[task].probabilities(bench.logits(texts, count, fp32=fp32))
 
 
 def measure_rebatching(bench: Bench, texts: Sequence[str]) -> Rebatching:
@@ -293,7 +297,7 @@ def evaluate(
     *,
     fp32: Path | None = None,
     threads: int = 0,
-    report: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+    report: Report = lambda _what, _done, _all: None,
 ) -> Evaluation:
     """Measure the model `name` on the dev sets in the folder `data`.
 
@@ -310,7 +314,11 @@ def evaluate(
         ModelError: the model cannot be loaded or run.
     """
     threads = threads or available_threads()
-    bench = Bench(manifest, name, fp32=fp32, threads=threads)
+    return measure(Bench(manifest, name, fp32=fp32, threads=threads), data, threads, report)
+
+
+def measure(bench: Bench, data: Path, threads: int, report: Report) -> Evaluation:
+    """`evaluate` for a bench that is there already."""
     rows = dev_rows(bench.model, data)
     served = dev_figures(bench, rows, report)
     feed = (
@@ -319,7 +327,7 @@ def evaluate(
     report("other batches", 0, 0)
     rebatching = measure_rebatching(bench, feed)
     parity = None
-    if fp32 is not None:
+    if bench.fp32 is not None:
         exact = dev_figures(bench, rows, report, fp32=True)
         pairs = zip(served.keys().items(), exact.keys().values(), strict=True)
         report("parity", 0, 0)

@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from models.errors import ModelBuildError
 from models.training.data import Row, TaskData, TaskName, cap_sources, cut_short, draw_epochs
+from models.training.loss import MultiTaskLoss
 
 _CHECKPOINT = "checkpoint.pt"
 _CHECKPOINT_EVERY_S = 300.0
+_REPORT_EVERY = 20
 _PARTS_WITH_HEAD_RATE = ("classifier", "pooler")
 
 
@@ -91,53 +92,6 @@ def batches_of(
             yield _Batch(torch.from_numpy(padded), torch.from_numpy(mask), [rows[i] for i in ids])
 
 
-class MultiTaskLoss:
-    """Cross-entropy for the tasks with one answer, masked binary cross-entropy for toxicity.
-
-    Each row's loss is divided by the size of the whole batch, not of the task's part of it: a
-    task with three rows in a batch must not weigh as much as one with ninety.
-    """
-
-    def __init__(self, data: Mapping[TaskName, TaskData], recipe: Mapping[str, Any]) -> None:
-        fit = recipe["fit"]
-        self.slices: dict[str, slice] = {}
-        start = 0
-        for task, task_data in data.items():
-            self.slices[task] = slice(start, start + len(task_data.labels))
-            start += len(task_data.labels)
-        self.width = start
-        self.weights = {task: float(fit[task]["weight"]) for task in data}
-        self.label_weights = torch.tensor(fit["toxicity"]["label_weights"])
-        counts = torch.zeros(len(data["sentiment"].labels))
-        for row in data["sentiment"].rows:
-            counts[row.target] += 1
-        balance = (counts / counts.mean()) ** -float(fit["sentiment"]["class_balance"])
-        self.class_weights = balance / ((balance * counts).sum() / counts.sum())
-
-    def __call__(self, logits: Tensor, rows: Sequence[Row]) -> tuple[Tensor, dict[str, float]]:
-        """The batch's loss (a scalar) and the mean loss per row of each task present."""
-        total = logits.new_zeros(())
-        seen: dict[str, float] = {}
-        for task, columns in self.slices.items():
-            ids = [i for i, row in enumerate(rows) if row.task == task]
-            if not ids:
-                continue
-            part = logits[ids][:, columns]
-            target = torch.tensor([rows[i].target for i in ids])
-            if task == "toxicity":
-                known = (target >= 0).float() * self.label_weights
-                loss = functional.binary_cross_entropy_with_logits(
-                    part, target.clamp(min=0).float(), reduction="none"
-                )
-                summed = (loss * known).sum()
-            else:
-                weight = self.class_weights if task == "sentiment" else None
-                summed = functional.cross_entropy(part, target, weight=weight, reduction="sum")
-            seen[task] = float(summed.detach()) / len(ids)
-            total = total + self.weights[task] * summed / len(rows)
-        return total, seen
-
-
 def _optimizer(model: nn.Module, fit: Mapping[str, Any]) -> torch.optim.Optimizer:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -169,6 +123,135 @@ def _encode(tokenizer: Tokenizer, rows: Sequence[Row], max_tokens: int) -> list[
     return tokens
 
 
+def _label_names(
+    slices: Mapping[TaskName, slice], data: Mapping[TaskName, TaskData]
+) -> dict[int, str]:
+    return {
+        slices[task].start + i: f"{task}/{label}"
+        for task, task_data in data.items()
+        for i, label in enumerate(task_data.labels)
+    }
+
+
+def _load(base: Path, names: Mapping[int, str], settings: Mapping[str, Any]) -> nn.Module:
+    """The base with a new classifier of `names` logits, in training mode."""
+    config = AutoConfig.from_pretrained(
+        base,
+        num_labels=len(names),
+        problem_type="multi_label_classification",
+        hidden_dropout_prob=settings["hidden_dropout"],
+        attention_probs_dropout_prob=settings["attention_dropout"],
+        classifier_dropout=settings["classifier_dropout"],
+        attn_implementation=settings["attention"],
+    )
+    config.id2label = dict(names)
+    config.label2id = {label: i for i, label in names.items()}
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(base, config=config)
+    if settings["freeze_word_embeddings"]:
+        model.get_input_embeddings().weight.requires_grad_(requires_grad=False)
+    return model.train()
+
+
+def _has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices by itself; torch says it nowhere in public."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+
+
+class _Run:
+    """The model in training with what moves it; can be put down and taken up again.
+
+    Args:
+        model: in training mode.
+        settings: section `fit` of the recipe.
+        steps: of the whole run; the learning rate falls to 0 at the last.
+        checkpoint: the file to take up, if it is there, and to write.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: Mapping[str, Any], steps: int, checkpoint: Path
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.optimizer = _optimizer(model, settings)
+        self._bf16 = _has_bfloat16()
+        warm: int = settings["warmup_steps"]
+
+        def rate(step: int) -> float:
+            return step / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: rate(step + 1)
+        )
+
+    def resume(self) -> int:
+        """Take up the checkpoint; returns how many steps are done."""
+        if not self.checkpoint.is_file():
+            return 0
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        return int(state["step"])
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint; the old one stays until the new one is whole."""
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "step": step,
+            },
+            part,
+        )
+        part.replace(self.checkpoint)
+
+    def step(self, batch: _Batch, loss_of: MultiTaskLoss, number: int) -> dict[str, float]:
+        """Learn from one batch; returns the mean loss of each task present."""
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
+            logits = self.model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask
+            ).logits
+        loss, seen = loss_of(logits.float(), batch.rows)
+        if not torch.isfinite(loss):
+            raise ModelBuildError(
+                f"the loss is `{float(loss)}` at step {number}",
+                hint="lower learning_rate or raise warmup_steps in the recipe",
+            )
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip_norm"])
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return seen
+
+
+class _Watch:
+    """Turns steps into reports: moving averages of the losses, rows a second."""
+
+    def __init__(self, steps: int, report: Callable[[Progress], None]) -> None:
+        self._steps = steps
+        self._report = report
+        self._average: dict[str, float] = {}
+        self._rows = 0
+        self._since = time.monotonic()
+
+    def saw(self, step: int, rows: int, seen: Mapping[str, float]) -> None:
+        """One step is done."""
+        for task, value in seen.items():
+            self._average[task] = 0.98 * self._average.get(task, value) + 0.02 * value
+        self._rows += rows
+        if step % _REPORT_EVERY == 0 or step == self._steps:
+            now = time.monotonic()
+            rows_per_s = self._rows / max(now - self._since, 1e-9)
+            self._report(Progress(step, self._steps, rows_per_s, self._average))
+            self._rows, self._since = 0, now
+
+
 def fit(
     base: Path,
     out: Path,
@@ -179,96 +262,31 @@ def fit(
     """Fine-tune `base` (a folder) on `data` and write the model to `out`.
 
     On a CPU with bfloat16 instructions the matrix products run in bfloat16, the weights stay
-    float32.
+    float32. `labels.json` is written last: where it is, the model beside it is whole.
 
     Raises:
         ModelBuildError: the loss is not a number any more.
     """
     settings = recipe["fit"]
     torch.manual_seed(settings["seed"])
-    rng = random.Random(settings["seed"])
     loss_of = MultiTaskLoss(data, recipe)
-    rows = training_rows(data, recipe, rng)
+    rows = training_rows(data, recipe, random.Random(settings["seed"]))
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokens = _encode(tokenizer, rows, settings["max_tokens"])
-
-    config = AutoConfig.from_pretrained(
-        base,
-        num_labels=loss_of.width,
-        problem_type="multi_label_classification",
-        hidden_dropout_prob=settings["hidden_dropout"],
-        attention_probs_dropout_prob=settings["attention_dropout"],
-        classifier_dropout=settings["classifier_dropout"],
-        attn_implementation=settings["attention"],
-    )
-    config.id2label = {
-        loss_of.slices[task].start + i: f"{task}/{label}"
-        for task, task_data in data.items()
-        for i, label in enumerate(task_data.labels)
-    }
-    config.label2id = {label: i for i, label in config.id2label.items()}
-    model = AutoModelForSequenceClassification.from_pretrained(base, config=config)
-    if settings["freeze_word_embeddings"]:
-        model.get_input_embeddings().weight.requires_grad_(requires_grad=False)
-    model.train()
-    optimizer = _optimizer(model, settings)
+    model: Any = _load(base, _label_names(loss_of.slices, data), settings)
     steps = math.ceil(len(rows) / settings["batch_rows"])
-
-    def rate(step: int) -> float:
-        warm = settings["warmup_steps"]
-        return step / warm if step < warm else max(0.0, (steps - step) / max(1, steps - warm))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step + 1))
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / _CHECKPOINT
-    done = 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        done = state["step"]
-    bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    average: dict[str, float] = {}
-    saved_at = window_at = time.monotonic()
-    window_rows = 0
-    pad = config.pad_token_id
-    for step, batch in enumerate(batches_of(rows, tokens, pad, settings), 1):
+    run = _Run(model, settings, steps, out / _CHECKPOINT)
+    done = run.resume()
+    watch = _Watch(steps, report)
+    saved_at = time.monotonic()
+    for step, batch in enumerate(batches_of(rows, tokens, model.config.pad_token_id, settings), 1):
         if step <= done:
             continue
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-        loss, seen = loss_of(logits.float(), batch.rows)
-        if not torch.isfinite(loss):
-            raise ModelBuildError(
-                f"the loss is `{float(loss)}` at step {step}",
-                hint="lower learning_rate or raise warmup_steps in the recipe",
-            )
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), settings["clip_norm"])
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        for task, value in seen.items():
-            average[task] = 0.98 * average.get(task, value) + 0.02 * value
-        window_rows += len(batch.rows)
-        now = time.monotonic()
-        if step % 20 == 0 or step == steps:
-            report(Progress(step, steps, window_rows / max(now - window_at, 1e-9), average))
-            window_rows, window_at = 0, now
-        if now - saved_at > _CHECKPOINT_EVERY_S:
-            part = checkpoint.with_suffix(".part")
-            torch.save(
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "step": step,
-                },
-                part,
-            )
-            part.replace(checkpoint)
-            saved_at = now
+        watch.saw(step, len(batch.rows), run.step(batch, loss_of, step))
+        if time.monotonic() - saved_at > _CHECKPOINT_EVERY_S:
+            run.save(step)
+            saved_at = time.monotonic()
     model.eval()
     model.save_pretrained(out)
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -276,4 +294,4 @@ def fit(
     (out / "labels.json").write_text(
         json.dumps({task: task_data.labels for task, task_data in data.items()}, indent=1), "utf-8"
     )
-    checkpoint.unlink(missing_ok=True)
+    run.checkpoint.unlink(missing_ok=True)

@@ -147,6 +147,7 @@ def test_build_goes_on_from_the_last_step_that_is_done(
         [model]
         id = "test/tiny"
         licence = "Apache-2.0"
+        max_tokens = 32
         devices = ["cpu"]
         [base]
         source = "nowhere/nothing"
