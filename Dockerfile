@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One image for every process: `tidegate worker`, `tidegate dashboard`, `tidegate topics create`.
 
 FROM python:3.12-slim AS build

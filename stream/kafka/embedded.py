@@ -48,7 +48,9 @@ def broker_binary() -> str:
         ) from exc
     except OSError as exc:
         raise MissingExtraError(
-            f"the embedded broker cannot be unpacked: {exc.strerror}", where=exc.filename, hint=hint
+            f"the embedded broker cannot be unpacked: {exc.strerror}",
+            where=exc.filename,
+            hint="set HOME to a folder that can be written, or CALF_TANSU_BIN to the broker's binary",
         ) from exc
     return path
 

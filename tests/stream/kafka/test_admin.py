@@ -148,3 +148,29 @@ def test_a_setting_that_differs_from_the_catalogue_is_a_problem(apache_kafka: Br
         state = admin.describe([POSTS])[0]
     assert state.retention_s == 60
     assert state.problems == ["`retention.ms` is 60000, the catalogue says 604800000"]
+
+
+@pytest.mark.kafka
+def test_members_of_a_group(apache_kafka: Broker) -> None:
+    kafka = kafka_settings(apache_kafka)
+    with open_admin(kafka) as admin:
+        admin.create_missing([POSTS])
+        assert admin.members() == []
+        consumer = KafkaConsumer(
+            f"{kafka.topic_prefix}posts", **kafka_python_config(kafka), group_id=kafka.group
+        )
+        for _ in range(20):
+            consumer.poll(500)
+            if members := admin.members():
+                break
+        consumer.close()
+        assert [member.host for member in members] == ["127.0.0.1"]
+        assert admin.members() == []
+
+
+def test_the_embedded_broker_does_not_tell_who_is_in_a_group(embedded_broker: Broker) -> None:
+    with (
+        open_admin(kafka_settings(embedded_broker)) as admin,
+        pytest.raises(BrokerError, match="does not tell who is in a group"),
+    ):
+        admin.members()
