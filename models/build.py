@@ -22,8 +22,13 @@ from tokenizers import Tokenizer
 from models.batch import Batch, pad_batches
 from models.card import model_card
 from models.errors import ModelBuildError
-from models.evaluate import Bench, Evaluation, dev_rows, measure
-from models.figures import MIN_LANGUAGE_ROWS, choose_thresholds, measured_languages
+from models.evaluate import Bench, DevFigures, Evaluation, dev_rows, measure
+from models.figures import (
+    choose_thresholds,
+    recognised_languages,
+    sentiment_languages,
+    toxicity_languages,
+)
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, manifest_toml, sha256_of
 from models.scorer import BATCH_TOKENS
 from models.session import available_threads
@@ -34,9 +39,7 @@ Report = Callable[[str, float, str], None]
 Recipe = Mapping[str, Any]
 
 STEPS = ("base", "fit", "export", "quantise", "evaluate")
-_GRAPH, _TOKENIZER = "model.onnx", "tokenizer.json"
-#: A language the head answers and that has fewer dev rows is one it was not measured on.
-_MIN_LANGUAGE_DEV_ROWS = 10
+_GRAPH, _TOKENIZER, _FIGURES = "model.onnx", "tokenizer.json", "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ def _labels(plan: Build) -> dict[str, list[str]]:
 
 
 def _evaluate(plan: Build) -> Evaluation:
-    done = plan.folder / "evaluation.json"
+    done = plan.folder / _FIGURES
     if done.is_file() and (plan.out / "manifest.toml").is_file():
         return msgspec.json.decode(done.read_bytes(), type=Evaluation)
 
@@ -211,16 +214,10 @@ def _evaluate(plan: Build) -> Evaluation:
     manifest = _undescribed(plan)
     threads = available_threads()
     bench = Bench(manifest, plan.name, fp32=plan.out / "fp32" / _GRAPH, threads=threads)
-    model = _described(bench, plan, report)
+    model = _with_thresholds(bench, plan, report)
     bench.describe(model)
-    manifest = msgspec.structs.replace(manifest, models={plan.name: model})
     evaluation = measure(bench, plan.data, threads, report)
-    sizes = {file: (plan.folder / file).stat().st_size for file in model.files}
-    (plan.folder / "README.md").write_text(
-        model_card(plan.name, model, evaluation, plan.recipe, sizes), "utf-8"
-    )
-    manifest.path.write_text(manifest_toml(manifest.presets, manifest.models), "utf-8")
-    done.write_bytes(msgspec.json.format(msgspec.json.encode(evaluation), indent=1))
+    write_entry(plan, msgspec.structs.replace(manifest, models={plan.name: model}), evaluation)
     return evaluation
 
 
@@ -258,19 +255,45 @@ def _undescribed(plan: Build) -> Manifest:
     )
 
 
-def _described(bench: Bench, plan: Build, report: Callable[[str, int, int], None]) -> Model:
-    """The model's entry with thresholds and measured languages, both by the dev rows."""
-    heads: dict[str, Head] = {}
+def _with_thresholds(bench: Bench, plan: Build, report: Callable[[str, int, int], None]) -> Model:
+    """The model's entry with thresholds chosen on the dev rows."""
+    heads = dict(bench.model.heads)
     for task, part in dev_rows(bench.model, plan.data).items():
-        minimum = _MIN_LANGUAGE_DEV_ROWS if task == LANGUAGE_TASK else MIN_LANGUAGE_ROWS
-        change: dict[str, Any] = {"languages": measured_languages(part.rows, minimum)}
-        if task == "toxicity":
+        if heads[task].activation == "sigmoid":
             probabilities = bench.dev_probabilities(task, part, report)
-            change["thresholds"] = choose_thresholds(
-                part.rows, probabilities, bench.model.heads[task]
+            heads[task] = msgspec.structs.replace(
+                heads[task], thresholds=choose_thresholds(part.rows, probabilities, heads[task])
             )
-        heads[task] = msgspec.structs.replace(bench.model.heads[task], **change)
     return msgspec.structs.replace(bench.model, heads=heads)
+
+
+def with_languages(model: Model, dev: DevFigures) -> Model:
+    """The model's entry with the languages that each task may claim by its dev figures."""
+    claimed: dict[str, list[str]] = {}
+    if dev.sentiment is not None:
+        claimed["sentiment"] = sentiment_languages(dev.sentiment)
+    if dev.toxicity is not None:
+        claimed["toxicity"] = toxicity_languages(dev.toxicity)
+    if dev.language is not None:
+        claimed[LANGUAGE_TASK] = recognised_languages(dev.language)
+    heads = {
+        task: msgspec.structs.replace(head, languages=claimed.get(task, []))
+        for task, head in model.heads.items()
+    }
+    return msgspec.structs.replace(model, heads=heads)
+
+
+def write_entry(plan: Build, manifest: Manifest, evaluation: Evaluation) -> None:
+    """Write the card, the figures and, last, the manifest."""
+    model = with_languages(manifest.models[plan.name], evaluation.dev)
+    sizes = {file: (plan.folder / file).stat().st_size for file in model.files}
+    (plan.folder / "README.md").write_text(
+        model_card(plan.name, model, evaluation, plan.recipe, sizes), "utf-8"
+    )
+    (plan.folder / _FIGURES).write_bytes(
+        msgspec.json.format(msgspec.json.encode(evaluation), indent=1)
+    )
+    manifest.path.write_text(manifest_toml(manifest.presets, {plan.name: model}), "utf-8")
 
 
 def _need_extra() -> None:

@@ -24,9 +24,10 @@ _LIMITS = """\
   Rules about hate should read `identity_attack`, and its figures are the weaker ones.
 - **`threat` and `severe_toxic` are learnt from a few hundred texts** and miss most of what they
   are named after.
-- **English first.** Toxicity was measured on the languages in the table only. For every other language a label
-  carries `unsupported: true`: the scores are there because the encoder is multilingual, and they
-  are not to be trusted silently. The same holds for sentiment.
+- **English first.** A task claims the languages in the table only: those with at least 100 dev
+  rows (10 for the language task) and figures clearly better than chance, which leaves out sentiment of Hindi in Latin
+  letters. For every other language a label carries `unsupported: true`: the scores are there
+  because the encoder is multilingual, and they are not to be trusted silently.
 - **Dialects and reclaimed words.** The sets are known to mark African-American English and
   in-group use of slurs as toxic more often than other texts. Nothing here corrects that.
 - **Language of one to three words** is a guess (a trial of this recipe: 0.45 for single words, 0.65 for pairs, where whole sentences gave 0.88),
@@ -56,7 +57,7 @@ def model_card(
         ),
         "## What it answers\n",
         _table(
-            ("task", "labels", "activation", "languages it was measured on"),
+            ("task", "labels", "activation", "languages it claims"),
             (
                 (
                     task,

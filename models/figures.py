@@ -28,8 +28,12 @@ from models.training.data import Row
 
 Probabilities = NDArray[np.float32]
 
-#: A language with fewer dev rows of a task counts as not measured.
+#: A task does not claim a language with fewer dev rows than this, or with figures near chance
+#: (a third for sentiment, a half for toxicity).
 MIN_LANGUAGE_ROWS: Final = 100
+MIN_MACRO_RECALL: Final = 0.5
+MIN_ROC_AUC: Final = 0.7
+MIN_RECOGNISED_ROWS: Final = 10
 _CONFUSIONS = 15
 
 
@@ -177,7 +181,24 @@ def choose_thresholds(
     return thresholds
 
 
-def measured_languages(rows: Sequence[Row], minimum: int) -> list[str]:
-    """Languages that the dev rows of a task can say something about."""
-    counts = Counter(row.lang for row in rows)
-    return sorted(lang for lang, count in counts.items() if count >= minimum)
+def sentiment_languages(figures: SentimentFigures) -> list[str]:
+    """Languages with enough dev rows on which the answers are clearly better than chance."""
+    return [
+        lang
+        for lang, part in figures.by_language.items()
+        if part.rows >= MIN_LANGUAGE_ROWS and part.macro_recall >= MIN_MACRO_RECALL
+    ]
+
+
+def toxicity_languages(figures: ToxicityFigures) -> list[str]:
+    """Languages with enough dev rows on which `toxic` is clearly better than chance."""
+    return [
+        lang
+        for lang, part in figures.by_language.items()
+        if part.rows >= MIN_LANGUAGE_ROWS and (part.roc_auc or 0.0) >= MIN_ROC_AUC
+    ]
+
+
+def recognised_languages(figures: LanguageFigures) -> list[str]:
+    """Languages with dev rows of their own."""
+    return [lang for lang, (_, rows) in figures.by_language.items() if rows >= MIN_RECOGNISED_ROWS]

@@ -34,7 +34,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     `softmax`: one answer, the most probable label. `sigmoid`: several labels at once, each with
     its threshold; the answer is the highest label at or over its own, or `none`.
-    `languages` are those the task was measured on, empty where that is not known; `top` is how
+    `languages` are those the task claims by its dev figures, empty where that is not known; `top` is how
     many scores a label record carries (0: all).
     """
 
