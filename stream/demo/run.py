@@ -30,9 +30,9 @@ from stream.errors import BrokerError, MissingExtraError, SourceError, TidegateE
 from stream.sources.feeder import Feeder
 from stream.sources.files import FileSource, Line
 
-#: Posts on their way at any time: enough to keep a worker's batches full, few enough that the
+#: Posts on their way at any time: two of a worker's batches keep it busy, and few enough that the
 #: latency that is measured is the worker's and not that of a queue of our own making.
-MOST_OUTSTANDING: Final = 2048
+MOST_OUTSTANDING: Final = 1024
 _TICK_S: Final = 0.1
 _READY_TIMEOUT_S: Final = 60.0
 #: A worker that dies this often without having labelled anything in between will not get better.
