@@ -14,10 +14,14 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from stream.kafka.ledger import Ledger, Span
 from stream.kafka.publisher import Packed, Publisher
 from stream.pipeline import Outcome, Pipeline
+
+#: What the threads are called in which batches are computed.
+THREAD_NAME: Final = "tidegate-batch"
 
 
 @dataclass(slots=True)
@@ -89,7 +93,7 @@ class Flow:
             ModelRuntimeError: the models fail on everything.
         """
         slots = asyncio.Semaphore(self._in_flight)
-        pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="batch")
+        pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix=THREAD_NAME)
         self.running = True
         try:
             async with asyncio.TaskGroup() as group:

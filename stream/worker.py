@@ -11,21 +11,26 @@ import contextlib
 import gc
 import os
 import sys
+import threading
 import time
 from signal import Signals
-from typing import Any
+from typing import Any, Final
 
 import faust
 
 from models.scores import Scorer
 from stream.app import TidegateApp, create_app, load_scorer
 from stream.errors import TidegateError
+from stream.flow import THREAD_NAME
 from stream.logs import get_logger, set_up_logs
 from stream.readiness import output_limits
 from stream.settings import Settings
 from stream.watchdog import Watchdog, error_of
 
 log = get_logger(__name__)
+
+#: Longest wait, at the very end, for a batch that is being computed.
+_COMPUTING_GRACE_S: Final = 1.0
 
 
 class _Worker(faust.Worker):
@@ -96,8 +101,13 @@ def run_worker(settings: Settings, scorer: Scorer | None = None) -> None:
         with contextlib.suppress(RuntimeError):
             asyncio.set_event_loop(None)
     reason = worker.crash_reason or app.crash_reason
-    if reason is not None:
-        raise error_of(reason)
+    error = None if reason is None else error_of(reason)
+    if _still_computing():
+        # Python would wait for these threads before it ends, however long the model takes.
+        log.warning("a batch is still being computed; its posts will be read again")
+        _end_now(error)
+    if error is not None:
+        raise error
     counts = app.flow.counts if app.flow is not None else None
     log.info(
         "stopped",
@@ -124,10 +134,23 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def _end_now(error: TidegateError) -> None:
-    """End the process where it does not end by itself: threads and loops are left as they are."""
-    from stream.cli.main import print_error
+def _still_computing() -> bool:
+    """Whether a thread of the flow's pool does not end."""
+    deadline = time.monotonic() + _COMPUTING_GRACE_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREAD_NAME):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                return True
+    return False
 
-    print_error(error)
+
+def _end_now(error: TidegateError | None) -> None:
+    """End the process where it does not end by itself: threads and loops are left as they are."""
+    if error is not None:
+        from stream.cli.main import print_error
+
+        print_error(error)
+    sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(0 if error is None else 1)

@@ -118,14 +118,14 @@ class Publisher:
         producer, sent = self._producer(), []
         for batch in lane:
             try:
-                sent.append(
-                    await asyncio.wait_for(
-                        producer.send_batch(batch.builder, batch.topic, partition=batch.partition),
-                        self._timeout_s,
-                    )
+                delivery = await asyncio.wait_for(
+                    producer.send_batch(batch.builder, batch.topic, partition=batch.partition),
+                    self._timeout_s,
                 )
             except (KafkaError, AssertionError, TimeoutError) as exc:
                 raise _delivery_error(exc, batch.topic, batch.partition) from exc
+            delivery.add_done_callback(_looked_at)
+            sent.append(delivery)
         return sent
 
     async def confirm(self, deliveries: Iterable[asyncio.Future[Any]]) -> None:
@@ -140,16 +140,18 @@ class Publisher:
         done, late = await asyncio.wait(pending, timeout=self._timeout_s)
         for future in done:
             if (error := future.exception()) is not None:
-                for other in late:
-                    other.cancel()
                 raise _delivery_error(error) from error
         if late:
-            for future in late:
-                future.cancel()
             raise DeliveryError(
                 f"the broker did not confirm {len(late)} batches within {self._timeout_s:g} s",
                 hint="is the broker up? Start the worker again: it goes on where it stopped",
             )
+
+
+def _looked_at(delivery: asyncio.Future[Any]) -> None:
+    """A delivery that fails after another has ended the worker is no news."""
+    if not delivery.cancelled():
+        delivery.exception()
 
 
 def _delivery_error(

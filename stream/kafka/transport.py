@@ -273,6 +273,9 @@ class BatchedConsumer(driver.Consumer):
         except TimeoutError:
             log.warning("the last commit was not confirmed; its posts will be read again")
 
+    async def on_task_error(self, exc: BaseException) -> None:
+        """Commit nothing: Faust would wait here for a broker that may be what failed."""
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """The stock checks read sensors that do not exist per batch; the watchdog does this."""
 

@@ -78,6 +78,21 @@ class Crew:
             assert time.monotonic() < deadline, f"no worker got partitions\n{self.logs}"
             await asyncio.sleep(0.05)
 
+    async def sharing(self, workers: int, timeout_s: float = 60.0) -> None:
+        """Wait until so many workers hold partitions at the same time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            holding = 0
+            for member in self.members:
+                lines = [
+                    x for x in self._log(member).read_bytes().splitlines() if b'"reading"' in x
+                ]
+                holding += bool(lines and b"[]" not in lines[-1].split(b'"event"')[0])
+            if holding >= workers:
+                return
+            assert time.monotonic() < deadline, f"the partitions are not shared\n{self.logs}"
+            await asyncio.sleep(0.05)
+
     def _log(self, member: subprocess.Popen[bytes]) -> Path:
         return self._folder / f"worker-{self._numbers[member.pid]:03d}.log"
 
@@ -108,6 +123,15 @@ class Crew:
         self.members.remove(member)
         member.terminate()
         return await asyncio.to_thread(member.wait, 60)
+
+    async def ended(self, member: subprocess.Popen[bytes], timeout_s: float = 45.0) -> int:
+        """The exit code of a worker that ends by itself."""
+        try:
+            code = await asyncio.to_thread(member.wait, timeout_s)
+        except subprocess.TimeoutExpired as exc:
+            raise AssertionError(f"it does not end\n{self.logs}") from exc
+        self.members.remove(member)
+        return code
 
     def revive(self, wanted: int = 1) -> None:
         """Take note of workers that ended by themselves and have `wanted` of them again."""

@@ -23,7 +23,8 @@ class Proxy:
         self.target_port = target_port
         #: Seconds that every chunk is late.
         self.delay_s = 0.0
-        self.refusing = False
+        #: The broker gets everything and its answers are held back.
+        self.silent = False
         self.cuts = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -53,9 +54,6 @@ class Proxy:
             writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.refusing:
-            writer.transport.abort()
-            return
         try:
             broker_reader, broker_writer = await asyncio.open_connection(
                 "127.0.0.1", self.target_port
@@ -64,14 +62,21 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, broker_writer}
-        for source, target in ((reader, broker_writer), (broker_reader, writer)):
-            task = asyncio.get_running_loop().create_task(self._pass_on(source, target))
+        for source, target, answers in (
+            (reader, broker_writer, False),
+            (broker_reader, writer, True),
+        ):
+            task = asyncio.get_running_loop().create_task(self._pass_on(source, target, answers))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, answers: bool
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(_CHUNK):
+                if answers and self.silent:
+                    continue
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 target.write(data)

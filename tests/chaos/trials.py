@@ -139,7 +139,7 @@ async def trial(
 async def _quiet(world: World, count: int) -> None:
     """Wait until every record is committed, then stop the workers in good order."""
     deadline = time.monotonic() + _QUIET_TIMEOUT_S
-    while await _committed(world.kafka) < count:
+    while await committed(world.kafka) < count:
         world.crew.revive()
         assert time.monotonic() < deadline, f"not caught up\n{world.crew.logs}"
         await asyncio.sleep(0.5)
@@ -148,7 +148,7 @@ async def _quiet(world: World, count: int) -> None:
         assert code == 0, f"a worker ended with {code} after SIGTERM\n{world.crew.logs}"
 
 
-async def _committed(kafka: KafkaSettings) -> int:
+async def committed(kafka: KafkaSettings) -> int:
     """Records of `posts` that the group has committed."""
     # Not the admin client: aiokafka's cannot read the embedded broker's answer.
     consumer = AIOKafkaConsumer(
