@@ -9,7 +9,8 @@ import typer
 from stream.cli.options import JsonOption, KafkaOption
 from stream.cli.output import age, count, print_json, print_table
 from stream.errors import ConfigError
-from stream.kafka.admin import GroupLag, TopicState, open_admin
+from stream.kafka.admin import open_admin
+from stream.kafka.states import GroupLag, TopicState
 from stream.settings import load_settings
 from stream.topics import CATALOGUE, POSTS, Topic
 

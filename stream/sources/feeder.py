@@ -19,10 +19,11 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 
 from stream.errors import BrokerError, DeliveryError, PostError
-from stream.kafka.admin import TopicLayout, open_admin
+from stream.kafka.admin import open_admin
 from stream.kafka.client import reason_of
 from stream.kafka.closing import closed
 from stream.kafka.publisher import DEFAULT_MAX_BATCH_BYTES
+from stream.kafka.states import TopicLayout
 from stream.records import DeadLetterReason, Post, dead_letter_of, decode_post, encode
 from stream.settings import KafkaSettings
 from stream.sources.files import BadLine, Line
