@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
@@ -52,6 +53,9 @@ class Projector:
         self._dead_letters = DEAD_LETTERS.full_name(prefix)
         self._watch = BrokerWatch(settings.kafka)
         self._consumer: Any = None
+        # One batch is written while the next is fetched and decoded: SQLite needs no interpreter.
+        self._writer = ThreadPoolExecutor(1, "writer")
+        self._writing: Future[None] | None = None
         self._assigned: dict[str, tuple[int, ...]] = {}
         self._topic_ids: dict[str, str] = {}
         self._seen: Sample | None = None
@@ -79,12 +83,15 @@ class Projector:
         finally:
             self._watch.close()
             self._close()
+            self._settle()
+            self._writer.shutdown()
             self._store.beat("projector", "stopped", _now_ms(), {"kafka": self._kafka.bootstrap})
 
     def _look(self, sample: Sample | None) -> None:
         """Take in what the watch saw: backlog, new partitions, a topic made anew."""
         if sample is None or sample is self._seen:
             return
+        self._settle()
         self._seen = sample
         broker: dict[str, Any] = {"kafka": self._kafka.bootstrap}
         if sample.error is not None:
@@ -172,12 +179,24 @@ class Projector:
             return 0
         self._error = None
         if not polled:
+            self._settle()
             return 0
         batch = self._batch(polled)
-        self._store.apply(batch)
+        self._settle()
+        self._writing = self._writer.submit(self._store.apply, batch)
         read = sum(len(records) for records in polled.values())
         self._rate.add(read)
         return read
+
+    def _settle(self) -> None:
+        """Wait for the batch that is being written: the store is used by one thread at a time.
+
+        Raises:
+            ReadModelError: it could not be written.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def _batch(self, polled: dict[Any, Sequence[Any]]) -> Batch:
         batch = Batch()
@@ -196,6 +215,7 @@ class Projector:
         """The broker no longer has what we want next, or has never had it."""
         from kafka.errors import KafkaError
 
+        self._settle()
         try:
             first = self._consumer.beginning_offsets(list(offsets))
         except KafkaError as exc:
@@ -237,6 +257,7 @@ class Projector:
         if now < self._next_beat:
             return
         self._next_beat = now + _BEAT_S
+        self._settle()
         away = self._error or (self._seen.error if self._seen else None)
         if away is not None:
             state = "broker-away"

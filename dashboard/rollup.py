@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter
 from typing import Final, NamedTuple
 
-from dashboard.projection import FINE_S, WIDTHS_S, latency_bin
+from dashboard.projection import COARSE_S, FINE_S, latency_bin
 
 
 class Counted(NamedTuple):
@@ -34,7 +34,7 @@ class Deltas:
     """Additions and subtractions of one batch."""
 
     def __init__(self) -> None:
-        self.rollups: Counter[tuple[int, int, str, str, str, str]] = Counter()
+        self.fine: Counter[tuple[int, str, str, str, str]] = Counter()
         self.labelled: Counter[int] = Counter()
         self.latency: Counter[tuple[int, int]] = Counter()
         self.models: Counter[int] = Counter()
@@ -42,9 +42,8 @@ class Deltas:
     def count(self, post: Counted, sign: int) -> None:
         """Add a post (`sign` 1) or take it back (-1)."""
         posted_s, labelled_s = post.posted_ms // 1000, post.labelled_ms // 1000
-        group = (post.source, post.language, post.sentiment, post.toxicity)
-        for width in WIDTHS_S:
-            self.rollups[(width, posted_s - posted_s % width, *group)] += sign
+        fine_s = posted_s - posted_s % FINE_S
+        self.fine[fine_s, post.source, post.language, post.sentiment, post.toxicity] += sign
         self.labelled[labelled_s] += sign
         bin_ = latency_bin(post.labelled_ms - post.posted_ms)
         self.latency[labelled_s - labelled_s % FINE_S, bin_] += sign
@@ -52,7 +51,15 @@ class Deltas:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Apply the changes; a count that falls to nothing leaves no row."""
-        rollups = [(*key, n) for key, n in self.rollups.items() if n]
+        coarse: Counter[tuple[int, str, str, str, str]] = Counter()
+        for (start_s, *group), n in self.fine.items():
+            coarse[(start_s - start_s % COARSE_S, *group)] += n  # type: ignore[index]
+        rollups = [
+            (width_s, *key, n)
+            for width_s, counts in ((FINE_S, self.fine), (COARSE_S, coarse))
+            for key, n in counts.items()
+            if n
+        ]
         latency = [(*key, n) for key, n in self.latency.items() if n]
         labelled = [(key, n) for key, n in self.labelled.items() if n]
         models = [(n, key) for key, n in self.models.items() if n]

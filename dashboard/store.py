@@ -71,7 +71,10 @@ class Store:
         self._retention_posts = retention_posts
         self._lock = _locked(path)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+            # Used from more than one thread, never by two at a time: the projector sees to that.
+            self._db = sqlite3.connect(
+                path, isolation_level=None, timeout=10, check_same_thread=False
+            )
             with _explained(path):
                 for pragma in (
                     "journal_mode = WAL",
