@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from models.errors import ModelRuntimeError
 from models.scores import Scorer, TextScores
 from stream.errors import PostError
-from stream.kafka.ledger import Partition, Record, Span
+from stream.kafka.ledger import Record, Span
 from stream.kafka.publisher import Output
 from stream.labelling import label_of, model_refs, retraction_of
 from stream.records import (
@@ -92,16 +92,21 @@ class Pipeline:
         Raises:
             ModelRuntimeError: the model is broken, not a post.
         """
-        items = [
-            _decoded(record, span.partition)
-            for span in spans
-            if not span.dropped
-            for record in span.records
-        ]
-        wanted = [item for item in items if item.post is not None and item.post.op != "delete"]
+        items, wanted = _decoded(spans)
         self._score(wanted)
         now_ms = self._now_ms()
-        outputs = [self._output(item, now_ms) for item in items]
+        outputs = []
+        for item in items:
+            if item.error is None:
+                try:
+                    outputs.append(self._label(item, now_ms))
+                    continue
+                except Exception as exc:  # noqa: BLE001 - one post, whatever is wrong with it
+                    item.error = PostError(
+                        DeadLetterReason.SCORING_FAILED,
+                        f"its label cannot be written: {_shown(exc)}",
+                    )
+            outputs.append(self._dead_letter(item, item.error, now_ms))
         dead = sum(item.error is not None for item in items)
         return Outcome(outputs, len(outputs) - dead, dead)
 
@@ -160,17 +165,6 @@ class Pipeline:
 
     # -- output
 
-    def _output(self, item: _Item, now_ms: int) -> Output:
-        if item.error is None:
-            try:
-                return self._label(item, now_ms)
-            except Exception as exc:  # noqa: BLE001 - one post, whatever is wrong with it
-                item.error = PostError(
-                    DeadLetterReason.SCORING_FAILED,
-                    f"its label cannot be written: {_shown(exc)}",
-                )
-        return self._dead_letter(item, item.error, now_ms)
-
     def _label(self, item: _Item, now_ms: int) -> Output:
         post, origin, refs = item.post, item.origin, self._refs
         assert post is not None
@@ -210,19 +204,30 @@ class Pipeline:
         return Output(self._dead_letters, origin.partition, key, encode(letter))
 
 
-def _decoded(record: Record, partition: Partition) -> _Item:
-    origin = Origin(
-        topic=partition.topic,
-        partition=partition.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp,
-    )
-    item = _Item(record, origin)
-    try:
-        item.post = decode_post(record.value)
-    except PostError as exc:
-        item.error = exc
-    return item
+def _decoded(spans: Sequence[Span]) -> tuple[list[_Item], list[_Item]]:
+    """Every record's item, and those of them that have a text to score."""
+    items, wanted = [], []
+    for span in spans:
+        if span.dropped:
+            continue
+        topic, partition = span.partition
+        for record in span.records:
+            origin = Origin(
+                topic=topic,
+                partition=partition,
+                offset=record.offset,
+                timestamp_ms=record.timestamp,
+            )
+            item = _Item(record, origin)
+            items.append(item)
+            try:
+                item.post = decode_post(record.value)
+            except PostError as exc:
+                item.error = exc
+                continue
+            if item.post.op != "delete":
+                wanted.append(item)
+    return items, wanted
 
 
 def _text(header: bytes | None) -> str | None:
