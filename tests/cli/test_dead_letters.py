@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +15,7 @@ from stream.errors import ConfigError, PostError
 from stream.kafka.client import kafka_python_config
 from stream.records import MAX_ORIGINAL_BYTES, DeadLetter, Origin, dead_letter_of, encode
 from stream.settings import KafkaSettings
-from tests.conftest import RunTidegate, kafka_environment
+from tests.conftest import TIDEGATE, RunTidegate, clean_environment, kafka_environment
 
 _HOUR_MS = 3_600_000
 
@@ -176,6 +178,28 @@ def test_replay_takes_the_filters_and_the_oldest_first(
     )
     assert cli("replay", "--reason", "not-json", "--limit", "1")["replayed"] == 1
     assert [record.value for record in _posts(topics, 1)] == [b"older"]
+
+
+@pytest.mark.parametrize(("answer", "sent"), [(b"n\n", 0), (b"y\n", 1)])
+def test_replay_asks_on_a_terminal(topics: KafkaSettings, answer: bytes, sent: int) -> None:
+    _send(topics, [_letter(topics, b"{", offset=1)])
+    terminal, terminals_other_end = os.openpty()
+    try:
+        os.write(terminal, answer)
+        done = subprocess.run(
+            [TIDEGATE, "dead-letters", "replay", "--json"],
+            stdin=terminals_other_end,
+            capture_output=True,
+            env=clean_environment(kafka_environment(topics)),
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(terminals_other_end)
+    assert f"Send 1 dead letters back to {topics.topic_prefix}posts?" in done.stderr.decode()
+    assert done.returncode == 1 - sent
+    assert len(_posts(topics, sent)) == sent
 
 
 def test_no_broker_is_said_plainly(run_tidegate: RunTidegate) -> None:
