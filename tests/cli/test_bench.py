@@ -1,0 +1,45 @@
+"""`tidegate bench` on the embedded broker, small: the figures' form, not their size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.conftest import RunTidegate
+
+
+def test_bench_stream_gives_every_figure_and_holds_the_line(
+    run_tidegate: RunTidegate, tmp_path: Path
+) -> None:
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text(
+        "".join(json.dumps({"id": f"p{n}", "text": f"post {n}"}) + "\n" for n in range(50))
+    )
+    options = ("--posts", str(posts), "--events", "2000", "--rounds", "1")
+    done = run_tidegate("bench", "stream", *options, "--json", timeout_s=150)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    for name in ("worker", "aiokafka", "stock_faust"):
+        assert result[name] > 0
+    expected = result["worker"] / result["aiokafka"]
+    assert abs(result["ratio_aiokafka"] - expected) < 0.01
+    assert result["events"] == 2000
+
+
+def test_bench_model_with_a_line_that_cannot_be_held_exits_with_3(
+    run_tidegate: RunTidegate,
+) -> None:
+    done = run_tidegate(
+        "bench", "model", "--events", "100", "--rounds", "1", "--min-ratio", "9", "--json",
+        timeout_s=150,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert set(json.loads(done.stdout)) >= {"session", "with_tokenising", "scoring", "ratio"}
+
+
+def test_bench_names_a_file_without_posts(run_tidegate: RunTidegate, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    done = run_tidegate("bench", "stream", "--posts", str(empty))
+    assert done.returncode == 1
+    assert "no posts in it" in done.stderr
