@@ -83,7 +83,7 @@ def _filters() -> None:
             placeholder="exactly as shown",
             max_chars=120,
         )
-        st.caption(f"A search in texts looks at the newest {SEARCHED_POSTS:,} posts.")
+        st.caption(f"Text, score and source are looked for in the newest {SEARCHED_POSTS:,} posts.")
 
 
 def _filter() -> FeedFilter:

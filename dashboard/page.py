@@ -59,8 +59,10 @@ def settings() -> Settings:
 @contextmanager
 def reading() -> Iterator[Reader | None]:
     """A reader for one run; what is wrong with the file is said on the page."""
+    entered = False
     try:
         with open_reader(settings().dashboard.database) as reader:
+            entered = True
             yield reader
     except ReadModelError as error:
         st.error(
@@ -68,6 +70,9 @@ def reading() -> Iterator[Reader | None]:
             title=f"{error.message[:1].upper()}{error.message[1:]}",
             icon=":material/database_off:",
         )
+        if entered:
+            st.stop()  # what was to be drawn has no answer to draw
+        yield None
 
 
 def stale_banner(status: dict[str, Status], at_ms: int) -> None:

@@ -118,3 +118,27 @@ def test_every_language_is_found_by_its_name() -> None:
     for code, name in LANGUAGES.items():
         assert language_name(language_code(name)) == name
         assert language_code(code) == code
+
+
+def test_what_is_scanned_for_is_found_behind_the_newest_posts_too(
+    fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.reader._GLANCE_POSTS", 100)
+    with open_reader(fill(MADE)) as reader:
+        assert reader is not None
+        wanted = [
+            m.label.post_id
+            for m in reversed(MADE)
+            if m.label.post and m.label.post.source == "forum"
+        ]
+        assert len(wanted) > 60
+        found = [p.post_id for p in reader.feed(Scope(sources=("forum",)), ALL, 60)]
+        assert found == wanted[:60]
+        few = reader.feed(Scope(sources=("forum",)), FeedFilter(text="library"), 60)
+        assert len(few) == sum(
+            "library" in (m.label.post.text or "") and m.label.post.source == "forum"
+            for m in MADE
+            if m.label.post
+        )
+        monkeypatch.setattr("dashboard.reader.SEARCHED_POSTS", 50)
+        assert len(reader.feed(Scope(), FeedFilter(text="e"), 2000)) <= 50
