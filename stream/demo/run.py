@@ -200,7 +200,8 @@ class _Demo:
     async def _feed(self, watcher: Watcher, feeder: Feeder) -> None:
         options = self._options
         if options.source is None:
-            self._screen.say("feed", "posts written for the demo, in a loop; Ctrl-C ends it")
+            how = "once" if options.exit_when_done else "in a loop; Ctrl-C ends it"
+            self._screen.say("feed", f"posts written for the demo, {how}")
         else:
             self._screen.say("feed", options.source.path)
         round_number = 1

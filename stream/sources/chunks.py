@@ -24,10 +24,10 @@ _INFLATE_BYTES = 1024 * 1024
 #: Packings that we do not open, by their first bytes, with what to type instead.
 _FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc {} | tidegate ... -"),
-    (b"BZh", "bzip2", "bzip2 -dc {} | tidegate ... -"),
+    (b"BZh91AY&SY", "bzip2", "bzip2 -dc {} | tidegate ... -"),
     (b"\xfd7zXZ\x00", "xz", "xz -dc {} | tidegate ... -"),
     (b"PK\x03\x04", "zip", "unzip -p {} | tidegate ... -"),
-    (b"PAR1", "Parquet", "export it as JSONL first"),
+    (b"PAR1\x15", "Parquet", "export it as JSONL first"),
     (b"SQLite format 3\x00", "SQLite", "export it as JSONL first"),
 )
 #: A UTF-32 mark begins with a UTF-16 mark: the longer ones come first.
@@ -211,7 +211,12 @@ def _as_utf8(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
         yield from chunks
         return
     mark = next((mark for mark, name in _MARKS if name == encoding and head.startswith(mark)), b"")
-    first = next(chunks)[len(mark) :]
+    chunk = next(chunks)
+    if encoding != "utf-8" and not _throughout(encoding, chunk):
+        yield chunk
+        yield from chunks
+        return
+    first = chunk[len(mark) :]
     if encoding == "utf-8":
         yield first
         yield from chunks
@@ -228,6 +233,12 @@ def _as_utf8(chunks: Iterator[bytes], path: str) -> Iterator[bytes]:
             f"the file begins as {encoding.upper()} and goes on as something else: {exc.reason}",
             where=path,
         ) from exc
+
+
+def _throughout(encoding: str, chunk: bytes) -> bool:
+    """Whether the lines end as they do in that encoding: one line in it does not make a file."""
+    end = b"\n\0" if encoding.endswith("le") else b"\0\n"
+    return chunk.count(end) * 2 >= chunk.count(b"\n")
 
 
 def _encoding(first: bytes) -> str | None:

@@ -145,7 +145,8 @@ def test_garbage_after_gzip_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("magic", "name"), [(b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh9", "bzip2"), (b"PK\x03\x04", "zip")]
+    ("magic", "name"),
+    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh91AY&SY", "bzip2"), (b"PK\x03\x04", "zip")],
 )
 def test_other_packings_are_named(magic: bytes, name: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=name) as caught:
@@ -175,6 +176,25 @@ def test_half_a_pair_in_utf_16_is_its_own_lines_mistake(tmp_path: Path) -> None:
     assert isinstance(first, BadLine)
     assert first.error.reason == "not-utf8"
     assert isinstance(second, PostLine)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_one_line_of_utf_16_does_not_make_a_file_of_it(encoding: str, tmp_path: Path) -> None:
+    strange = '{"id":"x","text":"pasted from a spreadsheet"}'.encode(encoding)
+    content = b"\n".join([strange, *good_lines(20)])
+
+    first, *rest = FileSource(write(tmp_path, "feed.jsonl", content))
+
+    assert isinstance(first, BadLine)
+    assert first.raw == strange
+    assert len(posts(rest)) == 20
+
+
+@pytest.mark.parametrize("text", ["BZh is no archive", "PAR1 of the story", "PK means peacock"])
+def test_words_that_look_like_a_packing_are_words(text: str, tmp_path: Path) -> None:
+    (line,) = FileSource(write(tmp_path, "words", text), Format.TEXT)
+
+    assert isinstance(line, PostLine)
 
 
 def test_a_line_without_end_is_cut_and_the_next_one_read(tmp_path: Path) -> None:
