@@ -27,8 +27,7 @@ from stream.records import decode_post
 
 def main(path: Path, batch: int = 512) -> None:
     """Print the table."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as lines:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
         values = [line.strip() for line in lines][:20_000]
     at = 1_760_000_000_000
     records = [
