@@ -32,7 +32,7 @@ from stream.topics import DEAD_LETTERS, LABELS
 
 _MAX_POLL_RECORDS: Final = 5_000
 _POLL_TIMEOUT_MS: Final = 250
-#: With less than this at hand, waiting a moment makes one transaction of many.
+#: With less than this at hand and no more to come, waiting a moment makes one transaction of many.
 _FULL_BATCH: Final = 500
 _GATHER_S: Final = 0.1
 _BEAT_S: Final = 1.0
@@ -78,7 +78,7 @@ class Projector:
                 self._look(self._watch.latest)
                 read = self._read() if self._assigned else 0
                 self._beat()
-                if read < _FULL_BATCH:
+                if read < _FULL_BATCH and not self._behind():
                     stop.wait(_GATHER_S)
         finally:
             self._watch.close()
