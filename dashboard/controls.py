@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import page
 from dashboard.figures import RANGES
 from dashboard.languages import language_code, language_name
-from dashboard.reader import Scope
+from dashboard.scope import Scope
 
 
 def controls() -> None:

@@ -9,7 +9,8 @@ import streamlit as st
 from dashboard import controls, page
 from dashboard.feed import show_feed, toxicity_word
 from dashboard.post_drawer import open_post
-from dashboard.reader import SEARCHED_POSTS, SENTIMENTS, FeedFilter
+from dashboard.reader import SEARCHED_POSTS
+from dashboard.scope import SENTIMENTS, FeedFilter
 
 _FEED_POSTS: Final = 60
 _FEED_HEIGHT: Final = 440

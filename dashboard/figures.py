@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dashboard.projection import FINE_S
-from dashboard.reader import Bucket, Reader, Scope, percentile_ms
+from dashboard.reader import Bucket, Reader, percentile_ms
+from dashboard.scope import Scope
 
 #: Label of a range to (seconds it covers, seconds a bucket).
 RANGES: Final = {

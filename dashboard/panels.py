@@ -11,7 +11,8 @@ from dashboard import charts, controls, page
 from dashboard.feed import toxicity_word
 from dashboard.figures import stretch
 from dashboard.languages import language_name
-from dashboard.reader import SENTIMENTS, Bucket, Reader, Scope
+from dashboard.reader import Bucket, Reader
+from dashboard.scope import SENTIMENTS, Scope
 from dashboard.waves import Wave, find_waves
 
 _FEWEST_BUCKETS: Final = 12

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import page
 from dashboard.feed import show_details, show_feed
-from dashboard.reader import FeedFilter, Scope
+from dashboard.scope import FeedFilter, Scope
 from stream.records import decode_label
 
 _PARAMETER: Final = "post"

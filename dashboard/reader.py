@@ -17,77 +17,17 @@ from typing import Any, Final, NamedTuple
 from dashboard.errors import ReadModelError
 from dashboard.projection import COARSE_S, FINE_S, bin_ms
 from dashboard.schema import VERSION, schema_version
+from dashboard.scope import FeedFilter, Scope
 
 #: Beyond this range a chart is drawn from the coarse rollups.
 _FINE_RANGE_S: Final = 3600
 #: What no index answers is looked for among the newest this many posts, so that it answers at once.
 SEARCHED_POSTS: Final = 200_000
 _GLANCE_POSTS: Final = 10_000
-SENTIMENTS: Final = ("negative", "neutral", "positive")
 _POST_COLUMNS: Final = (
     "post_id, posted_ms, labelled_ms, text, source, author, language, language_score,"
     " sentiment, sentiment_score, toxicity, toxicity_score, unsupported"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What the whole page looks at."""
-
-    sources: tuple[str, ...] = ()
-    languages: tuple[str, ...] = ()
-
-    def where(self) -> tuple[str, list[Any]]:
-        """As SQL conditions, each led by AND, and their parameters."""
-        sql, parameters = "", list[Any]()
-        for column, names in (("source", self.sources), ("language", self.languages)):
-            if names:
-                sql += f" AND {column} IN ({', '.join('?' * len(names))})"
-                parameters += names
-        return sql, parameters
-
-
-@dataclass(frozen=True, slots=True)
-class FeedFilter:
-    """What the feed shows of the page's scope; a toxicity of `any` is every label but none."""
-
-    sentiments: tuple[str, ...] = ()
-    toxicity: tuple[str, ...] = ()
-    score_from: float = 0.0
-    score_to: float = 1.0
-    author: str = ""
-    text: str = ""
-    until_ms: int | None = None
-
-    @property
-    def scans(self) -> bool:
-        """Whether it asks for what no index answers."""
-        return bool(self.text) or self.score_from > 0 or self.score_to < 1
-
-    def where(self) -> tuple[str, list[Any]]:
-        """As SQL conditions, each led by AND, and their parameters."""
-        sql, parameters = "", list[Any]()
-        if self.sentiments:
-            sql += f" AND sentiment IN ({', '.join('?' * len(self.sentiments))})"
-            parameters += self.sentiments
-        if "any" in self.toxicity:
-            sql += " AND toxicity NOT IN ('', 'none')"
-        elif self.toxicity:
-            sql += f" AND toxicity IN ({', '.join('?' * len(self.toxicity))})"
-            parameters += self.toxicity
-        if self.author:
-            sql += " AND author <> '' AND author = ?"
-            parameters.append(self.author)
-        if self.until_ms is not None:
-            sql += " AND labelled_ms <= ?"
-            parameters.append(self.until_ms)
-        if self.score_from > 0 or self.score_to < 1:
-            sql += " AND toxicity_score BETWEEN ? AND ?"
-            parameters += (self.score_from, self.score_to)
-        if self.text:
-            sql += " AND text LIKE ? ESCAPE '!'"
-            parameters.append(_like(self.text))
-        return sql, parameters
 
 
 class PostView(NamedTuple):
@@ -372,9 +312,3 @@ def percentile_ms(histogram: list[tuple[int, int]], q: float) -> float | None:
 
 def _width(step_s: int) -> int:
     return COARSE_S if step_s % COARSE_S == 0 else FINE_S
-
-
-def _like(text: str) -> str:
-    for char in "!%_":
-        text = text.replace(char, f"!{char}")
-    return f"%{text}%"
