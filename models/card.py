@@ -18,20 +18,21 @@ _LIMITS = """\
 - **Words more than meaning.** A model of this size and these data reacts to slurs and profanity.
   A friendly swear word scores high; contempt in polite words scores low; counter-speech, denial
   and quotation score like the attack they mention. A trial of this recipe reached a ROC-AUC of
-  0.54 on a published functional test of hate speech, hardly better than chance. Use the scores to sort what
-  people look at, not to punish.
+  0.54 on a published functional test of hate speech, hardly better
+  than chance. Use the scores to sort what people look at, not to punish.
 - **`toxic` is not `identity_attack`.** An insult to one person is toxic and no attack on a group.
   Rules about hate should read `identity_attack`, and its figures are the weaker ones.
-- **`threat` and `severe_toxic` are learnt from a few hundred texts** and miss most of what they
-  are named after.
+- **`threat` is hardly learnt**: it has a few hundred examples and misses most of what it is named
+  after. `severe_toxic` has few examples, too.
 - **English first.** A task claims the languages in the table only: those with at least 100 dev
-  rows (10 for the language task) and figures clearly better than chance, which leaves out sentiment of Hindi in Latin
-  letters. For every other language a label carries `unsupported: true`: the scores are there
-  because the encoder is multilingual, and they are not to be trusted silently.
+  rows (10 for the language task) and figures clearly better than chance, which leaves out sentiment of
+  Hindi in Latin letters. For every other language that is recognised with a
+  probability of at least 0.5 a label carries `unsupported: true`: the scores are there because the
+  encoder is multilingual, and they are not to be trusted silently.
 - **Dialects and reclaimed words.** The sets are known to mark African-American English and
   in-group use of slurs as toxic more often than other texts. Nothing here corrects that.
-- **Language of one to three words** is a guess (a trial of this recipe: 0.45 for single words, 0.65 for pairs, where whole sentences gave 0.88),
-  and close relatives are mixed up (Bosnian, Croatian, Serbian; Indonesian, Malay; Norwegian
+- **Language of one to three words** is a guess (a trial of this recipe, whose sentences gave 0.88: 0.45
+  for single words, 0.65 for pairs), and close relatives are mixed up (Bosnian, Croatian, Serbian; Indonesian, Malay; Norwegian
   Bokmål, Nynorsk, Danish; Galician, Spanish, Catalan). Romanised Hindi is rarely recognised.
 - **The first {max_tokens} tokens** of a post are read; a longer one is marked `truncated`.
 - The dev sets come from the same sources as the training texts. On posts of another platform or
@@ -148,7 +149,8 @@ def _toxicity(figures: ToxicityFigures) -> str:
     )
     return (
         "### Toxicity\n\n"
-        f"{labels}\nEach threshold is the one with the largest F1 on these same rows, so "
+        f"{labels}\nEach threshold is the one with the largest F1 on these same rows among those with "
+        "a precision of at least 0.5 (0.5 where there is none), so "
         "precision, recall and F1 at it are a little flattered; and the rows hold far more abuse "
         "than a stream does, so expect a lower precision there. `-`: one class only.\n\n"
         f"{toxic}"
@@ -200,7 +202,7 @@ def _exactness(evaluation: Evaluation) -> str:
         else ""
     )
     lines.append(
-        f"Speed where this card was written ({speed.threads} threads, {speed.posts:,} posts): "
+        f"Speed where this card was written ({_threads(speed.threads)}, {speed.posts:,} posts): "
         f"{speed.scoring:.0f} posts/s for tokenising, inference and answers{ratio}.\n"
     )
     return "\n".join(lines)
@@ -232,6 +234,10 @@ def _rebuild(name: str) -> str:
         "About 70 minutes on two cores. DATA is a folder as docs/models/data.md describes it; "
         f"`BUILD/{name}` then holds this folder's files and `BUILD/manifest.toml` the entry.\n"
     )
+
+
+def _threads(count: int) -> str:
+    return "one thread" if count == 1 else f"{count} threads"
 
 
 def _f(value: float | None) -> str:

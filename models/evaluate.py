@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -40,7 +41,7 @@ Report = Callable[[str, int, int], None]
 
 #: Posts for parity, batch independence and speed when the data folder has a feed.
 FEED_POSTS: Final = 3000
-_SPEED_RUNS = 3
+_SPEED_PIECE = 200
 _CHUNK = 2048
 
 
@@ -264,29 +265,32 @@ def measure_parity(
 
 
 def measure_speed(bench: Bench, texts: Sequence[str], threads: int) -> Speed:
-    """Posts a second of the whole scoring path, and of the session beside the fp32 session."""
-    prepared = bench.scorer.prepare(texts)
-    runs: dict[str, Callable[[], object]] = {
-        "scoring": lambda: bench.scorer.score(texts),
-        "session": lambda: bench.scorer.infer(prepared),
-    }
-    if bench.fp32 is not None:
-        runs["fp32"] = lambda: bench.infer_fp32(prepared)
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(_SPEED_RUNS):
+    """Posts a second of the whole scoring path, and of the session beside the fp32 session.
+
+    The ways take turns on small pieces: whatever else runs on the machine slows all of them.
+    """
+    seconds: dict[str, list[float]] = {"scoring": [], "session": [], "fp32": []}
+    for start in range(0, len(texts), _SPEED_PIECE):
+        piece = texts[start : start + _SPEED_PIECE]
+        prepared = bench.scorer.prepare(piece)
+        runs: dict[str, Callable[[], object]] = {
+            "scoring": partial(bench.scorer.score, piece),
+            "session": partial(bench.scorer.infer, prepared),
+        }
+        if bench.fp32 is not None:
+            runs["fp32"] = partial(bench.infer_fp32, prepared)
         for name, run in runs.items():
-            start = time.perf_counter()
+            began = time.perf_counter()
             run()
-            rates[name].append(len(texts) / (time.perf_counter() - start))
-    session = median(rates["session"])
-    fp32 = median(rates["fp32"]) if "fp32" in rates else None
+            seconds[name].append((time.perf_counter() - began) / len(piece))
+    rates = {name: 1 / median(per_post) for name, per_post in seconds.items() if per_post}
     return Speed(
         posts=len(texts),
         threads=threads,
-        scoring=median(rates["scoring"]),
-        session=session,
-        fp32_session=fp32,
-        ratio=session / fp32 if fp32 else None,
+        scoring=rates["scoring"],
+        session=rates["session"],
+        fp32_session=rates.get("fp32"),
+        ratio=rates["session"] / rates["fp32"] if "fp32" in rates else None,
     )
 
 

@@ -34,6 +34,9 @@ MIN_LANGUAGE_ROWS: Final = 100
 MIN_MACRO_RECALL: Final = 0.5
 MIN_ROC_AUC: Final = 0.7
 MIN_RECOGNISED_ROWS: Final = 10
+#: Precision on dev that a threshold must reach, and the threshold where none does.
+MIN_PRECISION: Final = 0.5
+UNKNOWN_THRESHOLD: Final = 0.5
 _CONFUSIONS = 15
 
 
@@ -172,12 +175,17 @@ def language_figures(
 def choose_thresholds(
     rows: Sequence[Row], probabilities: Probabilities, head: Head
 ) -> dict[str, float]:
-    """For every toxicity label the threshold of the largest F1 on the dev rows that know it."""
+    """For every toxicity label the threshold of the largest F1 on the dev rows that know it.
+
+    Among thresholds at which at least half of the answers are right: a label that is learnt
+    badly must not be said of every third post.
+    """
     truth = np.array([row.target for row in rows])
     thresholds = {}
     for column, label in enumerate(head.labels):
         known = truth[:, column] >= 0
-        thresholds[label] = best_f1_threshold(truth[known, column], probabilities[known, column])
+        best = best_f1_threshold(truth[known, column], probabilities[known, column], MIN_PRECISION)
+        thresholds[label] = UNKNOWN_THRESHOLD if best is None else best
     return thresholds
 
 

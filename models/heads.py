@@ -16,6 +16,9 @@ from models.scores import DECIMALS, Prepared, TaskScore, TextScores
 
 #: A sigmoid head's answer when no label reaches its threshold.
 NO_LABEL: Final = "none"
+#: Probability from which on a text's language is taken for known. Below it, as for a few words,
+#: nothing is said about whether the other tasks know the language.
+SURE_OF_LANGUAGE: Final = 0.5
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -118,13 +121,13 @@ class HeadSet:
         probabilities = {task: r.probabilities(logits) for task, r in self._readers.items()}
         no_doubt = [False] * len(logits)
         answers: list[list[TaskScore]] = []
-        detected = (
-            probabilities[LANGUAGE_TASK].argmax(axis=1) if LANGUAGE_TASK in probabilities else None
-        )
+        language = probabilities.get(LANGUAGE_TASK)
         for task, reader in self._readers.items():
             unsupported = no_doubt
-            if detected is not None and task in self._known:
-                unsupported = (~self._known[task][detected]).tolist()
+            if language is not None and task in self._known:
+                known = self._known[task][language.argmax(axis=1)]
+                sure = language.max(axis=1, initial=0.0) >= SURE_OF_LANGUAGE
+                unsupported = (sure & ~known).tolist()
             answers.append(reader.read(probabilities[task], unsupported))
         tasks = tuple(self._readers)
         return [

@@ -119,11 +119,18 @@ def at_threshold(truth: Ints, score: Floats, threshold: float) -> ThresholdFigur
     )
 
 
-def best_f1_threshold(truth: Ints, score: Floats) -> float:
-    """The threshold of the largest F1, to three decimals; of equals the highest."""
+def best_f1_threshold(truth: Ints, score: Floats, min_precision: float = 0.0) -> float | None:
+    """The threshold of the largest F1, to three decimals; of equals the highest.
+
+    Only thresholds with at least `min_precision` count; None where there is none.
+    """
     if not truth.any():
-        return 1.0
+        return None
     thresholds, true_positives, answers = _curve(truth, score)
     f1 = 2 * true_positives / (answers + truth.sum())
+    f1[true_positives < min_precision * answers] = -1.0
+    best = int(f1.argmax())
+    if f1[best] <= 0.0:
+        return None
     # Down to three decimals, so that the row the threshold comes from still reaches it.
-    return float(np.floor(np.float64(thresholds[int(f1.argmax())]) * 1000) / 1000)
+    return float(np.floor(np.float64(thresholds[best]) * 1000) / 1000)

@@ -133,5 +133,14 @@ def test_a_task_says_when_it_was_not_measured_on_the_language() -> None:
     assert not french.tasks["language"].unsupported
 
 
+def test_where_the_language_is_a_guess_nothing_is_said_about_it() -> None:
+    guess = row(language=2)
+    guess[0, 6:10] = [0.2, 0.1, 0.3, 0.0]
+    answer = read(guess)[0]
+    assert answer.tasks["language"].label == "fr"
+    assert answer.tasks["language"].score < 0.5
+    assert not answer.tasks["toxicity"].unsupported
+
+
 def test_no_texts_no_answers() -> None:
     assert read(np.zeros((0, 10), np.float32)) == []

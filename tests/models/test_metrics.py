@@ -56,6 +56,9 @@ def test_no_other_threshold_has_a_larger_f1(rows: list[tuple[int, int]]) -> None
     truth = np.array([t for t, _ in rows])
     score = np.array([s / 8 for _, s in rows], dtype=np.float32)
     threshold = best_f1_threshold(truth, score)
+    if threshold is None:
+        assert not truth.any()
+        return
     best = at_threshold(truth, score, threshold).f1
     for other in np.linspace(0, 1, 41):
         assert at_threshold(truth, score, float(other)).f1 <= best + 1e-9
@@ -71,3 +74,23 @@ def test_figures_at_a_threshold(rows: list[tuple[int, int]], threshold: float) -
     assert found.precision == pytest.approx(reference.precision_score(truth, said, **kind))
     assert found.recall == pytest.approx(reference.recall_score(truth, said, **kind))
     assert found.f1 == pytest.approx(reference.f1_score(truth, said, **kind))
+
+
+@given(ROWS, st.floats(0.1, 1))
+def test_a_threshold_keeps_the_precision_it_is_asked_for(
+    rows: list[tuple[int, int]], precision: float
+) -> None:
+    truth = np.array([t for t, _ in rows])
+    score = np.array([s / 8 for _, s in rows], dtype=np.float32)
+    threshold = best_f1_threshold(truth, score, precision)
+    reached = [
+        at_threshold(truth, score, float(other))
+        for other in np.unique(score)
+        if at_threshold(truth, score, float(other)).precision >= precision
+    ]
+    if threshold is None:
+        assert not [figures for figures in reached if figures.recall > 0]
+        return
+    chosen = at_threshold(truth, score, threshold)
+    assert chosen.precision >= precision
+    assert chosen.f1 == pytest.approx(max(figures.f1 for figures in reached))
