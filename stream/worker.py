@@ -86,11 +86,7 @@ def run_worker(settings: Settings, scorer: Scorer | None = None) -> None:
         models={task: model.version for task, model in scorer.models.items()},
         prepared_s=round(time.monotonic() - begun, 2),
     )
-    # What was made so far stays: the collector need not look at it for every generation.
-    gc.collect()
-    gc.freeze()
-    # Batches are many objects and no cycles: the default of 700 looks at them hundreds of times.
-    gc.set_threshold(50_000, 20, 50)
+    tune_interpreter()
     watchdog.start()
     try:
         worker.execute_from_commandline()
@@ -114,6 +110,17 @@ def run_worker(settings: Settings, scorer: Scorer | None = None) -> None:
         labels=counts.labels if counts else 0,
         dead_letters=counts.dead_letters if counts else 0,
     )
+
+
+def tune_interpreter() -> None:
+    """Settings of CPython for a process that moves many small objects through several threads."""
+    # What was made so far stays: the collector need not look at it for every generation.
+    gc.collect()
+    gc.freeze()
+    # Batches are many objects and no cycles: the default of 700 looks at them hundreds of times.
+    gc.set_threshold(50_000, 20, 50)
+    # The loops wait for a batch's thread to give up the interpreter: 5 ms is long for them.
+    sys.setswitchinterval(0.001)
 
 
 async def _log_assignment(app: Any, /, *_: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 - mode's form

@@ -29,12 +29,10 @@ _PLAIN_FETCH = 8192
 
 async def run_worker_app(settings: Settings, events: int, scorer: Scorer | None = None) -> float:
     """Seconds of the worker's own app for `events` posts."""
-    import gc
-
     from stream.app import create_app
+    from stream.worker import tune_interpreter
 
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # as `stream.worker` does
+    tune_interpreter()
     app: Any = create_app(settings, scorer or NullScorer())
     await app.start()
     try:
