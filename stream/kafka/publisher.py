@@ -41,6 +41,7 @@ class Packed:
     topic: str
     partition: int
     builder: Any
+    size: int = 0
 
 
 class Publisher:
@@ -76,17 +77,22 @@ class Publisher:
         for wanted in outputs:
             output = wanted
             limit = limits.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
-            if len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD > limit:
+            size = len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD
+            if size > limit:
                 output = self._smaller(output, limit)
+                size = len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD
             topic, partition, key, value, _ = output
             batch = current.get((topic, partition))
-            if batch is None or (
-                batch.builder.append(timestamp=timestamp_ms, key=key, value=value) is None
+            if (
+                batch is None
+                or batch.size + size > limit
+                or batch.builder.append(timestamp=timestamp_ms, key=key, value=value) is None
             ):
                 batch = Packed(topic, partition, create_batch())
                 current[topic, partition] = batch
                 packed.append(batch)
                 batch.builder.append(timestamp=timestamp_ms, key=key, value=value)
+            batch.size += size
         for batch in packed:
             batch.builder.close()  # a closed batch does not linger
         return packed

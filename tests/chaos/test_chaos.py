@@ -29,9 +29,9 @@ async def test_nothing_is_lost_when_workers_are_killed_and_join_and_leave(
         admin.create_missing()
     async with Crew(kafka, tmp_path) as crew:
         world = World(kafka, crew, random.Random(1))
-        result, done = await trial(world, [kill, rebalance, kill], count=9000)
+        result, done = await trial(world, [kill, rebalance], count=6000)
         assert result.complete, (result.as_dict(), done, crew.logs)
-    assert done["kills"] == 2
+    assert done["kills"] == 1
 
 
 async def test_nothing_is_lost_when_the_connection_is_cut_or_slow(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ async def test_nothing_is_lost_when_the_connection_is_cut_or_slow(tmp_path: Path
             await asyncio.to_thread(_create, kafka)
             async with Crew(kafka, tmp_path) as crew:
                 world = World(kafka, crew, random.Random(2), proxy=proxy)
-                result, done = await trial(world, [cut, slow, cut], count=6000)
+                result, done = await trial(world, [cut, slow], count=4000)
                 assert result.complete, (result.as_dict(), done, crew.logs)
         assert proxy.cuts > 0
 

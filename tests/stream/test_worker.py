@@ -215,7 +215,7 @@ def test_the_command_labels_and_its_log_has_no_text_of_a_post(
 async def test_a_post_larger_than_its_topic_takes_becomes_a_dead_letter(
     topics: KafkaSettings, crew: Crew
 ) -> None:
-    huge = json.dumps({"id": "huge", "text": "x", "meta": {"x": "y" * 1_047_600}}).encode()
+    huge = json.dumps({"id": "huge", "text": "x", "meta": {"x": "y" * 1_048_300}}).encode()
     small = [
         Sent(n, b"k", json.dumps({"id": f"p{n}", "text": "x"}).encode(), "label") for n in (1, 2)
     ]
