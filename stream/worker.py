@@ -119,8 +119,6 @@ def tune_interpreter() -> None:
     gc.freeze()
     # Batches are many objects and no cycles: the default of 700 looks at them hundreds of times.
     gc.set_threshold(50_000, 20, 50)
-    # The loops wait for a batch's thread to give up the interpreter: 5 ms is long for them.
-    sys.setswitchinterval(0.001)
 
 
 async def _log_assignment(app: Any, /, *_: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 - mode's form

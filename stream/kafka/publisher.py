@@ -74,6 +74,7 @@ class Publisher:
         limits = self._max_batch_bytes
         packed: list[Packed] = []
         current: dict[tuple[str, int], Packed] = {}
+        batch: Packed | None = None
         for wanted in outputs:
             output = wanted
             limit = limits.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
@@ -82,7 +83,8 @@ class Publisher:
                 output = self._smaller(output, limit)
                 size = len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD
             topic, partition, key, value, _ = output
-            batch = current.get((topic, partition))
+            if batch is None or batch.partition != partition or batch.topic != topic:
+                batch = current.get((topic, partition))
             if (
                 batch is None
                 or batch.size + size > limit
@@ -93,8 +95,8 @@ class Publisher:
                 packed.append(batch)
                 batch.builder.append(timestamp=timestamp_ms, key=key, value=value)
             batch.size += size
-        for batch in packed:
-            batch.builder.close()  # a closed batch does not linger
+        for full in packed:
+            full.builder.close()  # a closed batch does not linger
         return packed
 
     def _smaller(self, output: Output, limit: int) -> Output:
