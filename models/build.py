@@ -99,6 +99,7 @@ def build(plan: Build) -> Evaluation:
     plan.out.mkdir(parents=True, exist_ok=True)
     _make_base(plan)
     _fit(plan)
+    _refit(plan)
     _export(plan)
     _quantise(plan)
     return _evaluate(plan)
@@ -158,6 +159,23 @@ def _fit(plan: Build) -> None:
         plan.report("fit", progress.step / progress.steps, f"{progress.rows_per_s:.0f}/s  {losses}")
 
     fit(plan.out / "base", out, train_data(plan), plan.recipe, show)
+
+
+def _refit(plan: Build) -> None:
+    done = plan.out / "fit" / "background.json"
+    if done.is_file() or "background" not in plan.recipe:
+        return
+    plan.report("refit", 0.0, "")
+    _need_extra()
+    from models.training.background import refit_toxicity
+
+    rows = refit_toxicity(
+        plan.out / "fit",
+        train_data(plan),
+        plan.recipe,
+        lambda share: plan.report("refit", share, "toxicity head, with ordinary texts"),
+    )
+    done.write_text(json.dumps({"background_rows": rows}), "utf-8")
 
 
 def _export(plan: Build) -> None:

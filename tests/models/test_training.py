@@ -162,6 +162,34 @@ def test_word_embeddings_stay_and_the_rest_learns(tmp_path: Path) -> None:
     assert not np.allclose(before[query], after[f"bert.{query}"], atol=1e-4)
 
 
+def test_background_moves_the_toxicity_head_and_nothing_else(tmp_path: Path) -> None:
+    from models.training.background import refit_toxicity
+    from models.training.fit import fit
+
+    write_base(tmp_path / "base")
+    data = training_data()
+    fit(tmp_path / "base", tmp_path / "fit", data, RECIPE, lambda _: None)
+    before = weights(tmp_path / "fit")
+    background = {
+        "language_rows": 40, "positive_rows": 10, "toxicity_rows": 40,
+        "weight": 1.0, "l2": 1e-4, "iterations": 20,
+    }  # fmt: skip
+    shares: list[float] = []
+    recipe = {**RECIPE, "background": background}
+    assert refit_toxicity(tmp_path / "fit", data, recipe, shares.append) == 50
+    assert shares[-1] == 1.0
+    after = weights(tmp_path / "fit")
+    # sentiment, then toxicity, then language: as `LABELS` has them
+    start = len(LABELS["sentiment"])
+    stop = start + len(LABELS["toxicity"])
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    moved = (before["classifier.bias"] != after["classifier.bias"]).nonzero()[0]
+    assert list(moved) == list(range(start, stop))
+    # The same texts are background and, half of them, toxic: the answer must fall.
+    assert after["classifier.bias"][start] < before["classifier.bias"][start]
+
+
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     from models.export import export_fp32
 
