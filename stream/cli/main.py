@@ -21,7 +21,21 @@ from stream.errors import ConfigError, TidegateError
 
 #: In the order of `tidegate --help`. Each module has an `app`; one whose `app.info.name` is set
 #: is a group (`tidegate topics list`), the others are single commands.
-MODULES = ("demo", "replay", "label", "score", "worker", "dashboard", "topics", "config", "dead_letters", "models", "bench", "doctor", "health")
+MODULES = (
+    "demo",
+    "replay",
+    "label",
+    "score",
+    "worker",
+    "dashboard",
+    "topics",
+    "config",
+    "dead_letters",
+    "models",
+    "bench",
+    "doctor",
+    "health",
+)
 
 app = typer.Typer(
     name="tidegate",
