@@ -29,6 +29,15 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
+def has_vnni() -> bool:
+    """Whether this CPU says that it multiplies int8 without saturating; False where unknown."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("ascii", "replace").split()
+    except OSError:
+        return False
+    return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
 def choose_device(asked: str, runs_on: list[str], available: list[str]) -> tuple[str, int]:
     """(`cpu` or `cuda`, device number) for what was asked: `auto`, `cpu`, `cuda` or `cuda:n`.
 
@@ -85,8 +94,10 @@ class GraphSession:
         options.log_severity_level = 3
         # A thread that spins while it waits takes the core that tokenises and publishes.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # int8 products would saturate on CPUs with AVX2 and no VNNI; no effect on others.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not has_vnni():
+            # int8 products would saturate in AVX2's 16-bit sums. Where VNNI sums in 32 bits the
+            # setting only costs: half the speed.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as exc:  # onnxruntime raises a family of types with no common base
