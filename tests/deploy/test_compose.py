@@ -106,11 +106,11 @@ def test_volumes_are_named_and_declared(services: dict[str, Any]) -> None:
 
 def test_compose_itself_takes_the_file() -> None:
     if shutil.which("docker") is None:
-        pytest.skip("no docker on the PATH")
+        pytest.skip("no docker on the PATH: install Docker and its Compose plugin")
     if subprocess.run(
         ["docker", "compose", "version"], capture_output=True, check=False
     ).returncode:
-        pytest.skip("docker is there, Compose is not")
+        pytest.skip("docker is there, Compose is not: install docker-compose-plugin")
     command = ["docker", "compose", "-f", str(COMPOSE), "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

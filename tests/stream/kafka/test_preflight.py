@@ -60,7 +60,7 @@ def _error(kafka: KafkaSettings) -> BrokerError:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`ca.pem`, and `broker.pem` (key and certificate for 127.0.0.1 and localhost)."""
     if shutil.which("openssl") is None:
-        pytest.skip("no openssl on the PATH")
+        pytest.skip("no openssl on the PATH: apt-get install openssl")
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*args: str) -> None:
