@@ -98,6 +98,36 @@ class WorkerSettings(_Section):
     instance: str | None = Field(None, description="static member name in the group; default: none")
 
 
+class PolicySettings(_Section):
+    """The rules that turn labels into decisions."""
+
+    path: Path | None = Field(
+        None,
+        description="file or folder of rules; default: `config/policy.yaml`, else the starter pack",
+    )
+    reload_s: float = Field(2.0, gt=0, le=5, description="how often a changed file is looked for")
+
+
+class AlertSettings(_Section):
+    """The rules that turn metrics into alerts."""
+
+    path: Path | None = Field(
+        None,
+        description="file of alert rules; default: `config/alerts.yaml`, else the starter pack",
+    )
+
+
+class HookSettings(_Section):
+    """Where decisions and alerts are delivered."""
+
+    path: Path | None = Field(
+        None, description="file of targets; default: `config/hooks.yaml`, else no targets"
+    )
+    allow_private: bool = Field(
+        False, description="requests to private, loopback and link-local addresses are allowed"
+    )
+
+
 class DashboardSettings(_Section):
     """The read model and the web page."""
 
@@ -128,6 +158,9 @@ class Settings(_Section):
     kafka: KafkaSettings = KafkaSettings()  # type: ignore[call-arg]
     models: ModelSettings = ModelSettings()  # type: ignore[call-arg]
     worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
+    policy: PolicySettings = PolicySettings()  # type: ignore[call-arg]
+    alerts: AlertSettings = AlertSettings()  # type: ignore[call-arg]
+    hooks: HookSettings = HookSettings()  # type: ignore[call-arg]
     dashboard: DashboardSettings = DashboardSettings()  # type: ignore[call-arg]
     log: LogSettings = LogSettings()  # type: ignore[call-arg]
 

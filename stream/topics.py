@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from stream.outcomes import Alert, AuditEvent, Decision, Delivery, Metric, Review
 from stream.records import DeadLetter, Label, Post
 
 _DAY_S = 86_400
@@ -48,4 +49,55 @@ DEAD_LETTERS = Topic(
     30 * _DAY_S,
 )
 
-CATALOGUE: tuple[Topic, ...] = (POSTS, LABELS, DEAD_LETTERS)
+DECISIONS = Topic(
+    "decisions",
+    "as the post",
+    Decision,
+    "what is to become of a post, the rules that matched, live and shadow",
+    7 * _DAY_S,
+)
+REVIEWS = Topic("reviews", "as the post", Review, "what people judged, and took back", None)
+METRICS = Topic(
+    "metrics",
+    "window, group and partition",
+    Metric,
+    "counts of windows of 10 s, 1 min and 1 h, so that nobody has to count posts",
+    7 * _DAY_S,
+    partitioned=False,
+)
+ALERTS = Topic(
+    "alerts",
+    "the alert's id",
+    Alert,
+    "episodes: firing, then resolved, under one id",
+    90 * _DAY_S,
+    partitioned=False,
+)
+DELIVERIES = Topic(
+    "deliveries",
+    "the target",
+    Delivery,
+    "every attempt to hand a decision or an alert to a hook's target",
+    7 * _DAY_S,
+    partitioned=False,
+)
+AUDIT = Topic(
+    "audit",
+    "the event's id",
+    AuditEvent,
+    "what people did besides reviews: rules changed, alerts muted, sign-ins",
+    None,
+    partitioned=False,
+)
+
+CATALOGUE: tuple[Topic, ...] = (
+    POSTS,
+    LABELS,
+    DEAD_LETTERS,
+    DECISIONS,
+    REVIEWS,
+    METRICS,
+    ALERTS,
+    DELIVERIES,
+    AUDIT,
+)

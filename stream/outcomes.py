@@ -1,0 +1,234 @@
+"""The records that come after a label: decisions, reviews, metrics, alerts, deliveries, audit.
+
+As in `stream.records`: versioned, decoded strictly, ids deterministic, so that a record written
+twice after a crash is one to every reader that upserts by id.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+import msgspec
+
+from stream.records import Origin, Post
+
+DECISION_SCHEMA: Final = "tidegate.decision.v1"
+REVIEW_SCHEMA: Final = "tidegate.review.v1"
+METRIC_SCHEMA: Final = "tidegate.metric.v1"
+ALERT_SCHEMA: Final = "tidegate.alert.v1"
+DELIVERY_SCHEMA: Final = "tidegate.delivery.v1"
+AUDIT_SCHEMA: Final = "tidegate.audit.v1"
+
+
+class Action(StrEnum):
+    """What becomes of a post, from nothing to the strictest. Part of the wire format."""
+
+    ALLOW = "allow"
+    FLAG = "flag"
+    REVIEW = "review"
+    LIMIT = "limit"
+    HIDE = "hide"
+    REMOVE = "remove"
+
+    @property
+    def strictness(self) -> int:
+        """0 for `allow` to 5 for `remove`."""
+        return _STRICTNESS[self]
+
+
+_STRICTNESS: Final = {action: rank for rank, action in enumerate(Action)}
+#: What quotas and circuit breakers count: actions that take a post from its readers.
+STRONG_ACTIONS: Final = frozenset({Action.LIMIT, Action.HIDE, Action.REMOVE})
+
+Severity = Literal["info", "low", "medium", "high", "critical"]
+Mode = Literal["live", "shadow"]
+
+
+class TextSpan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A stretch of the post's text: Python (code point) offsets and UTF-16 ones, ends exclusive.
+
+    Browsers and most APIs count in UTF-16; `what` says why it is marked (a list, a pattern).
+    """
+
+    start: int
+    end: int
+    utf16_start: int
+    utf16_end: int
+    what: str | None = None
+
+
+class RuleMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A rule that matched, live or shadow; `score` is the highest score its condition read."""
+
+    id: str
+    version: str
+    mode: Mode
+    action: Action
+    severity: Severity
+    reason: str
+    score: float | None = None
+    spans: list[TextSpan] = msgspec.field(default_factory=list)
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What is to become of a post, and why.
+
+    `action` is the strictest of the live rules that matched, or a person's (`by` is `review`).
+    `decision_id` depends on the label (or the review) it answers and on nothing else. `policy` is
+    the version in force. `failed_rules` could not be evaluated and were skipped; `safelist` names
+    the list that exempted the post; `quota` the breaker that turned a live match into a shadow.
+    `retracted`: the post is deleted, and nothing is to become of it any more.
+    """
+
+    schema: Literal["tidegate.decision.v1"]
+    decision_id: str
+    post_id: str
+    action: Action
+    decided_at: str
+    severity: Severity = "info"
+    reason: str | None = None
+    policy: str | None = None
+    by: Literal["policy", "review"] = "policy"
+    review_id: str | None = None
+    reviewer: str | None = None
+    rules: list[RuleMatch] = msgspec.field(default_factory=list)
+    failed_rules: list[str] = msgspec.field(default_factory=list)
+    safelist: str | None = None
+    quota: str | None = None
+    label_id: str | None = None
+    posted_at: str | None = None
+    language: str | None = None
+    scores: dict[str, float] = msgspec.field(default_factory=dict)
+    origin: Origin | None = None
+    post: Post | None = None
+    retracted: bool = False
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A person's judgement of a post.
+
+    `verdict`: `decide` sets `action`; `skip` and `escalate` leave the decision as it is; `undo`
+    takes the review `undoes` back. `labels` are the person's corrections by task (`toxicity`:
+    the labels that apply, `sentiment`: one), for training. `reviewer` is a pseudonym.
+    """
+
+    schema: Literal["tidegate.review.v1"]
+    review_id: str
+    post_id: str
+    reviewer: str
+    at: str
+    verdict: Literal["decide", "skip", "escalate", "undo"] = "decide"
+    action: Action | None = None
+    reason: str | None = None
+    note: str | None = None
+    undoes: str | None = None
+    decision_id: str | None = None
+    labels: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    taken_s: float | None = None
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Counts of one window and group, as far as one partition of `labels` goes.
+
+    Readers keep the highest `revision` of each (`start`, `width_s`, `by`, `group`, `partition`)
+    and add the partitions up; `authors` (HLL) and `tags`, `domains`, `terms` (frequent items)
+    are serialised Apache DataSketches, and merge. `start` is in seconds since the epoch.
+    """
+
+    schema: Literal["tidegate.metric.v1"]
+    start: int
+    width_s: int
+    by: Literal["all", "source", "language", "label", "action", "tag"]
+    group: str
+    partition: int
+    revision: int
+    posts: int
+    positive: int = 0
+    neutral: int = 0
+    negative: int = 0
+    toxic: int = 0
+    unsupported: int = 0
+    actions: dict[str, int] = msgspec.field(default_factory=dict)
+    authors: bytes | None = None
+    tags: bytes | None = None
+    domains: bytes | None = None
+    terms: bytes | None = None
+
+
+class AlertExample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A post that shows what an alert is about."""
+
+    post_id: str
+    text: str | None = None
+    author: str | None = None
+    score: float | None = None
+    url: str | None = None
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One episode of an alert rule: the same `alert_id` when it fires and when it resolves.
+
+    `observed` against `expected` (and `threshold`, where the rule states one) in `unit`.
+    """
+
+    schema: Literal["tidegate.alert.v1"]
+    alert_id: str
+    rule: str
+    kind: Literal["threshold", "change", "silence", "pipeline", "new-term"]
+    state: Literal["firing", "resolved"]
+    severity: Severity
+    summary: str
+    started_at: str
+    at: str
+    resolved_at: str | None = None
+    group: dict[str, str] = msgspec.field(default_factory=dict)
+    observed: float | None = None
+    expected: float | None = None
+    threshold: float | None = None
+    unit: str | None = None
+    window_s: int | None = None
+    posts: int | None = None
+    authors: int | None = None
+    terms: list[str] = msgspec.field(default_factory=list)
+    examples: list[AlertExample] = msgspec.field(default_factory=list)
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One attempt to hand a decision or an alert to a target; the delivery log."""
+
+    schema: Literal["tidegate.delivery.v1"]
+    delivery_id: str
+    target: str
+    kind: Literal["decision", "alert", "test"]
+    record_id: str
+    state: Literal["delivered", "retrying", "failed", "dropped"]
+    attempt: int
+    at: str
+    post_id: str | None = None
+    status: int | None = None
+    error: str | None = None
+    elapsed_ms: int | None = None
+    next_at: str | None = None
+    #: The record itself, where it was given up: `tidegate hooks replay` sends it again.
+    original: bytes | None = None
+
+
+class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Something a person did that is no review: a rule changed, an alert muted, a sign-in."""
+
+    schema: Literal["tidegate.audit.v1"]
+    event_id: str
+    at: str
+    who: str
+    what: str
+    on: str
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+decode_decision: Final = msgspec.json.Decoder(Decision).decode
+decode_review: Final = msgspec.json.Decoder(Review).decode
+decode_metric: Final = msgspec.json.Decoder(Metric).decode
+decode_alert: Final = msgspec.json.Decoder(Alert).decode
+decode_delivery: Final = msgspec.json.Decoder(Delivery).decode
+decode_audit_event: Final = msgspec.json.Decoder(AuditEvent).decode
