@@ -3,6 +3,7 @@
     TidegateError                (models.errors)
     ├── ModelError …             (models.errors)
     ├── ConfigError              a setting, an option or a config file is wrong
+    ├── PolicyError              rules that cannot be loaded, with every mistake in them
     ├── MissingExtraError        an optional part is not installed: package, Java, browser
     ├── BrokerError              the broker cannot be reached, refuses, or lost us
     │   └── DeliveryError        the broker did not confirm an output; the worker must end
@@ -15,6 +16,8 @@ never does.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from models.errors import (
     ManifestError,
@@ -35,6 +38,7 @@ __all__ = [
     "ModelError",
     "ModelFileError",
     "ModelRuntimeError",
+    "PolicyError",
     "PostError",
     "SourceError",
     "StallError",
@@ -44,6 +48,32 @@ __all__ = [
 
 class ConfigError(TidegateError):
     """A setting, an option or a configuration file is wrong."""
+
+
+class PolicyError(TidegateError):
+    """Rules that cannot be loaded.
+
+    Args:
+        diagnostics: every mistake that was found, in the order of the files.
+        message: one line about all of them.
+        rendered: the mistakes as a compiler shows them: place, fact, line, caret, hint.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        diagnostics: Sequence[object] = (),
+        rendered: str = "",
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.diagnostics = tuple(diagnostics)
+        self.rendered = rendered
+
+    def __str__(self) -> str:
+        """The mistakes, then how many there are."""
+        return "\n\n".join(part for part in (self.rendered, super().__str__()) if part)
 
 
 class MissingExtraError(TidegateError):
