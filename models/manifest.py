@@ -22,6 +22,8 @@ from models.errors import ManifestError, ModelFileError
 MANIFEST_SCHEMA: Final = "tidegate.models.v1"
 #: The task whose answer decides whether the other tasks know a text's language.
 LANGUAGE_TASK: Final = "language"
+#: What `check_files` says of a model that has no files yet.
+NOT_EXPORTED: Final = "not exported yet"
 _HASH_CHUNK = 1 << 20
 T = TypeVar("T")
 
@@ -46,10 +48,31 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     top: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a model was exported from: a Hub id or a folder, and the commit where there is one."""
+
+    id: str
+    revision: str | None = None
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The graph against the PyTorch model it was exported from, on the same posts.
+
+    `largest_change` is of any score, `agreement` the share of posts with the same label in every
+    task.
+    """
+
+    posts: int
+    largest_change: float
+    agreement: float
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One graph with its tokenizer. `files` are relative to `folder`, and that to the manifest.
 
-    `devices` are where the graph runs as it was measured, best first.
+    `devices` are where the graph runs as it was measured, best first. A model with a `source` and
+    no `files` is a plan: `tidegate models export` makes the files. `pad_id` is the tokenizer's
+    padding, where it has another name than `<pad>` or `[PAD]`.
     """
 
     id: str
@@ -62,6 +85,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     files: dict[str, Sha256]
     heads: dict[str, Head]
     devices: list[Literal["cpu", "cuda"]] = msgspec.field(default_factory=lambda: ["cpu", "cuda"])
+    precision: Literal["fp32", "fp16", "int8", "dynamic-int8"] | None = None
+    pad_id: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    source: Source | None = None
+    parity: Parity | None = None
+
+    @property
+    def exported(self) -> bool:
+        """Whether the entry has files; without, it says what `tidegate models export` shall make."""
+        return bool(self.files)
 
     @property
     def width(self) -> int:
@@ -71,8 +103,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class _Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: Literal["tidegate.models.v1"]
-    presets: dict[str, list[str]]
-    models: dict[str, dict[str, Any]]
+    presets: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    extends: Literal["bundled"] | None = None
 
 
 class FileCheck(NamedTuple):
@@ -92,7 +125,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, Model]
 
     def preset(self, name: str) -> dict[str, Model]:
-        """The models of a preset by their name in the manifest.
+        """The models of a preset by their name in the manifest, with the heads that serve in it.
 
         Raises:
             ManifestError: there is no such preset.
@@ -102,7 +135,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             raise ManifestError(
                 f"no preset `{name}`", where=str(self.path), hint=f"there is {known or 'none'}"
             )
-        return {model: self.models[model] for model in self.presets[name]}
+        members = {}
+        for member in self.presets[name]:
+            model, tasks = member_tasks(member)
+            whole = self.models[model]
+            heads = {t: h for t, h in whole.heads.items() if not tasks or t in tasks}
+            members[model] = msgspec.structs.replace(whole, heads=heads)
+        return members
 
     def model(self, name: str) -> Model:
         """The model called `name`.
@@ -124,6 +163,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def check_files(self, name: str) -> Iterator[FileCheck]:
         """Every file of the model `name` with its problem, if it has one."""
         model = self.model(name)
+        if not model.exported:
+            yield FileCheck(name, model.graph, 0, NOT_EXPORTED)
         for file, wanted in model.files.items():
             path = self.file(model, file)
             try:
@@ -141,8 +182,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Check the files of the model `name` against their hashes.
 
         Raises:
-            ModelFileError: a file is missing or is another one than the manifest names.
+            ModelFileError: the model is not exported yet, or a file is missing or is another one
+                than the manifest names.
         """
+        if not self.model(name).exported:
+            raise ModelFileError(
+                f"model `{name}` is not exported yet",
+                where=str(self.path),
+                hint=f"`tidegate models export {name}` gets it from the Hub and makes its files",
+            )
         for check in self.check_files(name):
             if check.problem is not None:
                 raise ModelFileError(
@@ -151,6 +199,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
                     hint="restore the file (`git checkout` or a fresh install), or, if the change "
                     "is yours, write its new sha256 into the manifest",
                 )
+
+
+def member_tasks(member: str) -> tuple[str, list[str]]:
+    """A preset's member as (model, tasks): `compact`, or `compact:language,toxicity` for some."""
+    model, _, tasks = member.partition(":")
+    return model, [task.strip() for task in tasks.split(",") if task.strip()]
 
 
 def sha256_of(path: Path) -> str:
@@ -167,13 +221,27 @@ def bundled_manifest_path() -> Path:
     return Path(str(resources.files("models") / "manifest.toml"))
 
 
+def user_manifest_path() -> Path:
+    """Where `tidegate models add` and `export` write, unless they are told another file."""
+    return Path(".tidegate") / "models" / "manifest.toml"
+
+
+def default_manifest_path() -> Path:
+    """The user's manifest where there is one, else the bundled one."""
+    path = user_manifest_path()
+    return path if path.is_file() else bundled_manifest_path()
+
+
 def load_manifest(path: Path | None = None) -> Manifest:
-    """Read and check a manifest; default: the bundled one.
+    """Read and check a manifest; default: the user's where there is one, else the bundled one.
+
+    A manifest that `extends` the bundled one has its presets and models too, unless it names its
+    own by the same name.
 
     Raises:
         ManifestError: it is not there, is not a manifest, or contradicts itself.
     """
-    path = bundled_manifest_path() if path is None else path
+    path = default_manifest_path() if path is None else path
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except OSError as exc:
@@ -192,12 +260,26 @@ def load_manifest(path: Path | None = None) -> Manifest:
         for task, head in heads.items() if isinstance(heads, dict) else ():
             _converted(head, Head, f"models.{name}.heads.{task}", path)
         models[name] = _converted(values, Model, f"models.{name}", path)
-    problem = next(_contradictions(document.presets, models), None)
+    presets = document.presets
+    if document.extends == "bundled":
+        bundled = load_manifest(bundled_manifest_path())
+        models = {**_moved(bundled), **models}
+        presets = {**bundled.presets, **presets}
+    problem = next(_contradictions(presets, models), None)
     if problem is not None:
         raise ManifestError(
             problem, where=str(path), hint="docs/models/manifest.md describes every key"
         )
-    return Manifest(path=path, presets=document.presets, models=models)
+    return Manifest(path=path, presets=presets, models=models)
+
+
+def _moved(manifest: Manifest) -> dict[str, Model]:
+    """The models of `manifest` as another manifest names them: with absolute folders."""
+    parent = manifest.path.resolve().parent
+    return {
+        name: msgspec.structs.replace(model, folder=str(parent / model.folder))
+        for name, model in manifest.models.items()
+    }
 
 
 def _converted(raw: object, kind: type[T], at: str, path: Path) -> T:
@@ -220,11 +302,14 @@ def _contradictions(presets: Mapping[str, list[str]], models: Mapping[str, Model
         yield from (f"model `{name}`: {problem}" for problem in _model_contradictions(model))
     for preset, names in presets.items():
         owner: dict[str, str] = {}
-        for name in names:
+        for name, only in map(member_tasks, names):
             if name not in models:
                 yield f"preset `{preset}` names the model `{name}`, which is not there"
                 return
-            for task in models[name].heads:
+            for task in only:
+                if task not in models[name].heads:
+                    yield f"preset `{preset}`: `{name}` has no task `{task}`"
+            for task in only or models[name].heads:
                 if task in owner:
                     yield f"preset `{preset}`: both `{owner[task]}` and `{name}` answer `{task}`"
                 owner[task] = name
@@ -234,7 +319,7 @@ def _contradictions(presets: Mapping[str, list[str]], models: Mapping[str, Model
 
 def _model_contradictions(model: Model) -> Iterator[str]:
     for role, file in (("graph", model.graph), ("tokenizer", model.tokenizer)):
-        if file not in model.files:
+        if file not in model.files and (model.exported or model.source is None):
             yield f"the {role} `{file}` is not among its `files`"
     for file in model.files:
         if Path(file).is_absolute() or ".." in Path(file).parts:
@@ -272,13 +357,16 @@ def _head_contradictions(head: Head) -> Iterator[str]:
                 yield f"label `{label}` has no threshold"
 
 
-def manifest_toml(presets: Mapping[str, list[str]], models: Mapping[str, Model]) -> str:
+def manifest_toml(
+    presets: Mapping[str, list[str]], models: Mapping[str, Model], extends: str | None = None
+) -> str:
     """A manifest as text; `load_manifest` reads it back unchanged."""
     lines = [
         "# Which models serve which tasks. Written by `tidegate models build`;",
         "# docs/models/manifest.md describes every key.",
         "",
         f"schema = {_toml(MANIFEST_SCHEMA)}",
+        *([f"extends = {_toml(extends)}"] if extends else []),
         "",
         "[presets]",
         *(f"{_key(name)} = {_toml(names)}" for name, names in presets.items()),
@@ -288,7 +376,8 @@ def manifest_toml(presets: Mapping[str, list[str]], models: Mapping[str, Model])
         heads = fields.pop("heads")
         files = fields.pop("files")
         table = f"models.{_key(name)}"
-        lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in fields.items())]
+        given = {key: value for key, value in fields.items() if value is not None}
+        lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in given.items())]
         lines += ["", f"[{table}.files]", *(f"{_key(k)} = {_toml(v)}" for k, v in files.items())]
         for task, head in heads.items():
             values = msgspec.structs.asdict(head)
@@ -306,6 +395,13 @@ def _key(name: str) -> str:
     return name if bare else _toml(name)
 
 
-def _toml(value: str | float | list[str] | tuple[int, ...]) -> str:
-    """A TOML value; JSON's strings, numbers and arrays are TOML's, but for DEL."""
+def _toml(value: str | float | list[str] | tuple[int, ...] | msgspec.Struct) -> str:
+    """A TOML value; JSON's strings, numbers and arrays are TOML's, but for DEL.
+
+    A struct is an inline table without the fields that are None.
+    """
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.asdict(value).items()
+        inner = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in fields if v is not None)
+        return f"{{ {inner} }}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -79,9 +79,9 @@ class OnnxScorer:
             session = GraphSession(
                 graph, device=device, runs_on=list(model.devices), threads=threads
             )
-            _check_labels(name, model, session)
+            _check_labels(name, manifest.model(name), session)
             tokenizer, pad_id = _load_tokenizer(
-                manifest.file(model, model.tokenizer), model.max_tokens
+                manifest.file(model, model.tokenizer), model.max_tokens, model.pad_id
             )
             special = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
             self._members.append(_Member(model, session, tokenizer, pad_id, special, offset))
@@ -179,7 +179,9 @@ def load_scorer(
     )
 
 
-def _load_tokenizer(path: Path, max_tokens: int) -> tuple[Tokenizer, int]:
+def _load_tokenizer(
+    path: Path, max_tokens: int, pad_id: int | None = None
+) -> tuple[Tokenizer, int]:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as exc:  # the Rust side raises plain `Exception`
@@ -190,7 +192,8 @@ def _load_tokenizer(path: Path, max_tokens: int) -> tuple[Tokenizer, int]:
         ) from exc
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
-    pad_id = tokenizer.token_to_id("<pad>")
+    if pad_id is None:
+        pad_id = tokenizer.token_to_id("<pad>")
     if pad_id is None:
         pad_id = tokenizer.token_to_id("[PAD]")
     return tokenizer, pad_id or 0
