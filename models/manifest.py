@@ -22,6 +22,8 @@ from models.errors import ManifestError, ModelFileError
 MANIFEST_SCHEMA: Final = "tidegate.models.v1"
 #: The task whose answer decides whether the other tasks know a text's language.
 LANGUAGE_TASK: Final = "language"
+#: Its answer where a text is in no language that can be told: no letters, or random ones.
+UNDETERMINED: Final = "und"
 #: What `check_files` says of a model that has no files yet.
 NOT_EXPORTED: Final = "not exported yet"
 _HASH_CHUNK = 1 << 20
