@@ -129,11 +129,14 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Counts of one window and group, as far as one partition of `labels` goes.
+    """Counts of one window and group, as far as one partition of one topic goes.
 
-    Readers keep the highest `revision` of each (`start`, `width_s`, `by`, `group`, `partition`)
-    and add the partitions up; `authors` (HLL) and `tags`, `domains`, `terms` (frequent items)
-    are serialised Apache DataSketches, and merge. `start` is in seconds since the epoch.
+    Of `labels` come the posts and what the models say of them, of `decisions` the `actions` (and
+    the groups by action). Readers keep the highest `revision` of each (`start`, `width_s`, `by`,
+    `group`, `partition`, `of`) and add these up (`stream.aggregates.merge` does); `authors` (HLL)
+    and `tags`, `domains`, `terms` (frequent items) are serialised Apache DataSketches, and merge.
+    `start` is in seconds since the epoch. `retracted` contributions were taken back from the
+    counts; sketches cannot forget them.
     """
 
     schema: Literal["tidegate.metric.v1"]
@@ -144,11 +147,13 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     partition: int
     revision: int
     posts: int
+    of: Literal["labels", "decisions"] = "labels"
     positive: int = 0
     neutral: int = 0
     negative: int = 0
     toxic: int = 0
     unsupported: int = 0
+    retracted: int = 0
     actions: dict[str, int] = msgspec.field(default_factory=dict)
     authors: bytes | None = None
     tags: bytes | None = None

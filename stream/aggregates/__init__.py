@@ -1,0 +1,1 @@
+"""Labels and decisions counted in windows: pure, no Faust and no Kafka."""
