@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +25,8 @@ class ModelVersion:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskScore:
+# A struct, because a label's JSON is written from it directly, one per post and task.
+class TaskScore(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One task's answer for one text; all scores are probabilities in 0 to 1, to `DECIMALS`.
 
     For a task with several labels at once (toxicity) `label` is the highest label at or over its
@@ -35,12 +36,11 @@ class TaskScore:
 
     label: str
     score: float
-    scores: dict[str, float]
+    scores: dict[str, float] = msgspec.field(default_factory=dict)
     unsupported: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TextScores:
+class TextScores(msgspec.Struct, frozen=True, gc=False):
     """Every task's answer for one text.
 
     `truncated`: only the beginning of the text was scored. `cleaned`: characters that no
@@ -56,13 +56,15 @@ class TextScores:
 class Prepared:
     """Tokenised texts, ready for the session.
 
-    `batches` are what the scorer cut them into; their form is the scorer's own business.
+    `batches` are what the scorer cut them into, and `pieces` which of it belongs to which text;
+    their form is the scorer's own business.
     """
 
     count: int
     batches: Sequence[Any]
     truncated: Sequence[bool] = field(default_factory=list)
     cleaned: Sequence[bool] = field(default_factory=list)
+    pieces: Sequence[Any] = field(default_factory=list)
 
 
 class Scorer(Protocol):

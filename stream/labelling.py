@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.scores import ModelVersion, TextScores
-from stream.records import LABEL_SCHEMA, Label, ModelRef, Origin, Post, TaskLabel, label_id, rfc3339
+import msgspec
 
-#: A label carries the post's text for those downstream, but no more of it than anyone reads.
-MAX_TEXT_CHARS = 10_000
+from models.scores import ModelVersion, TaskScore, TextScores
+from stream.records import (
+    LABEL_SCHEMA,
+    MAX_TEXT_CHARS,
+    Label,
+    ModelRef,
+    Origin,
+    Post,
+    RawPost,
+    TaskLabel,
+    encode,
+    label_id,
+    rfc3339,
+)
 
 
 def model_refs(models: Mapping[str, ModelVersion]) -> dict[str, ModelRef]:
@@ -46,6 +57,53 @@ def label_of(
         truncated=scores.truncated,
         cleaned=scores.cleaned,
     )
+
+
+class _LabelOnTheWire(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """`Label`, field for field, with the parts that are JSON already as they are."""
+
+    schema: str
+    label_id: str
+    post_id: str
+    labels: Mapping[str, TaskScore]
+    models: msgspec.Raw
+    labelled_at: str
+    posted_at: str
+    origin: Origin
+    post: msgspec.Raw
+    truncated: bool = False
+    cleaned: bool = False
+
+
+class LabelEncoder:
+    """Writes the labels of posts that were read as `RawPost`: the worker's hot loop.
+
+    What `write` gives decodes to the very `Label` that `label_of` makes of the same post; it
+    costs less than half, because neither the post nor the models are encoded again.
+    """
+
+    def __init__(self, models: dict[str, ModelRef]) -> None:
+        self._models = msgspec.Raw(encode(models))
+
+    def write(
+        self, post: RawPost, value: bytes, scores: TextScores, labelled_at: str, origin: Origin
+    ) -> bytes:
+        """The label's JSON; `value` is what `post` was read from."""
+        return encode(
+            _LabelOnTheWire(
+                LABEL_SCHEMA,
+                label_id(post.id, origin, post.rev),
+                post.id,
+                scores.tasks,
+                self._models,
+                labelled_at,
+                rfc3339(origin.timestamp_ms),
+                origin,
+                msgspec.Raw(value),
+                scores.truncated,
+                scores.cleaned,
+            )
+        )
 
 
 def retraction_of(

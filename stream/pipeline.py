@@ -16,14 +16,16 @@ from models.scores import Scorer, TextScores
 from stream.errors import PostError
 from stream.kafka.ledger import Record, Span
 from stream.kafka.publisher import Output
-from stream.labelling import label_of, model_refs, retraction_of
+from stream.labelling import LabelEncoder, label_of, model_refs, retraction_of
 from stream.records import (
     DeadLetterReason,
     Origin,
     Post,
+    RawPost,
     dead_letter_of,
-    decode_post,
     encode,
+    read_post,
+    rfc3339,
 )
 
 #: Headers that a replay sets: where the post stood (file:line), and how often it was tried.
@@ -42,7 +44,7 @@ class _Item:
 
     record: Record
     origin: Origin
-    post: Post | None = None
+    post: Post | RawPost | None = None
     error: PostError | None = None
     scores: TextScores | None = None
 
@@ -79,6 +81,7 @@ class Pipeline:
     ) -> None:
         self._scorer = scorer
         self._refs = model_refs(scorer.models)
+        self._encoder = LabelEncoder(self._refs)
         self._labels = labels
         self._dead_letters = dead_letters
         self._now_ms = now_ms
@@ -95,11 +98,14 @@ class Pipeline:
         items, wanted = _decoded(spans)
         self._score(wanted)
         now_ms = self._now_ms()
+        labelled_at = rfc3339(now_ms)
         outputs = []
         for item in items:
             if item.error is None:
                 try:
-                    outputs.append(self._label(item, now_ms))
+                    value = self._label(item, now_ms, labelled_at)
+                    record, origin = item.record, item.origin
+                    outputs.append(Output(self._labels, origin.partition, record.key, value, item))
                     continue
                 except Exception as exc:  # noqa: BLE001 - one post, whatever is wrong with it
                     item.error = PostError(
@@ -165,20 +171,18 @@ class Pipeline:
 
     # -- output
 
-    def _label(self, item: _Item, now_ms: int) -> Output:
-        post, origin, refs = item.post, item.origin, self._refs
+    def _label(self, item: _Item, now_ms: int, labelled_at: str) -> bytes:
+        post, origin, scores, value = item.post, item.origin, item.scores, item.record.value
         assert post is not None
-        if item.scores is None:
-            label = retraction_of(post, refs, labelled_at_ms=now_ms, origin=origin)
+        if isinstance(post, RawPost):
+            assert scores is not None
+            assert value is not None
+            return self._encoder.write(post, value, scores, labelled_at, origin)
+        if scores is None:
+            label = retraction_of(post, self._refs, labelled_at_ms=now_ms, origin=origin)
         else:
-            label = label_of(post, item.scores, refs, labelled_at_ms=now_ms, origin=origin)
-        return Output(
-            self._labels,
-            origin.partition,
-            item.record.key,
-            encode(label),
-            item,
-        )
+            label = label_of(post, scores, self._refs, labelled_at_ms=now_ms, origin=origin)
+        return encode(label)
 
     def instead_of(self, output: Output, limit: int) -> Output:
         """The dead letter to send instead of a label that is larger than its topic takes."""
@@ -221,7 +225,7 @@ def _decoded(spans: Sequence[Span]) -> tuple[list[_Item], list[_Item]]:
             item = _Item(record, origin)
             items.append(item)
             try:
-                item.post = decode_post(record.value)
+                item.post = read_post(record.value)
             except PostError as exc:
                 item.error = exc
                 continue

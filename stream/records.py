@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from stream.errors import PostError
 
@@ -23,6 +24,8 @@ DEAD_LETTER_SCHEMA: Final = "tidegate.dead-letter.v1"
 
 #: An id longer than this is an attack or a mistake; the sum of key and headers stays small.
 MAX_ID_CHARS: Final = 512
+#: A label carries the post's text for those downstream, but no more of it than anyone reads.
+MAX_TEXT_CHARS: Final = 10_000
 #: More of an unreadable record than this is not kept: it must fit into a broker's default message.
 MAX_ORIGINAL_BYTES: Final = 256 * 1024
 #: Every encoder and decoder downstream recurses; the same bound for all, far below their own.
@@ -178,7 +181,33 @@ class _KnownPost(
     """A post with no fields but ours: the fast way in, one pass over the bytes."""
 
 
+class RawPost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A post whose bytes can stand in its label as they are: checked as `Post`, half the cost.
+
+    Nothing is made for what is not there, and null is not taken where a `Post` has a list.
+    """
+
+    id: str
+    text: str
+    schema: Literal["tidegate.post.v1"] | UnsetType = UNSET
+    op: Literal["create", "update"] = "create"
+    source: str | None = None
+    author: str | Author | None = None
+    created_at: str | None = None
+    url: str | None = None
+    lang: str | None = None
+    langs: list[str] | UnsetType = UNSET
+    reply_to: str | None = None
+    thread_id: str | None = None
+    tags: list[str] | UnsetType = UNSET
+    mentions: list[str] | UnsetType = UNSET
+    links: list[str] | UnsetType = UNSET
+    rev: str | None = None
+    meta: dict[str, Any] | UnsetType = UNSET
+
+
 _known_post = msgspec.json.Decoder(_KnownPost)
+_raw_post = msgspec.json.Decoder(RawPost).decode
 _anything = msgspec.json.Decoder()
 _FIELDS = frozenset(Post.__struct_fields__)
 encode: Final = msgspec.json.Encoder().encode
@@ -206,6 +235,30 @@ def decode_post(value: bytes | None, *, default_id: str | None = None) -> Post:
     if not post.id and default_id:
         post = msgspec.structs.replace(post, id=default_id)
     return _checked(post)
+
+
+def read_post(value: bytes | None) -> Post | RawPost:
+    """As `decode_post`, but a post in its plainest form comes as a `RawPost`.
+
+    A `RawPost` is a create or an update with our fields only, on one line, with no more text than
+    a label carries: `value` itself can be embedded in its label.
+
+    Raises:
+        PostError: as `decode_post`.
+    """
+    if not value or b"\n" in value:
+        return decode_post(value)
+    try:
+        post: RawPost = _raw_post(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_post(value)
+    if (
+        not 0 < len(post.id) <= MAX_ID_CHARS
+        or len(post.text) > MAX_TEXT_CHARS
+        or (post.meta is not UNSET and _deeper_than(post.meta, MAX_DEPTH))
+    ):
+        return decode_post(value)
+    return post
 
 
 def post_from_object(data: dict[str, Any], *, default_id: str | None = None) -> Post:

@@ -1,8 +1,9 @@
-"""The three ways from posts to labels that `bench stream` compares, each run in its own process.
+"""The ways from posts to labels that `bench stream` compares, each run in its own process.
 
 `python -m stream.bench.contestants NAME EVENTS` with the settings in the environment; prints one
 JSON object, `{"posts": ..., "seconds": ...}`. The clock runs from the first post read to the last
-offset committed, so that joining a group and loading code do not count. All write the same JSON.
+offset committed, so that joining a group and loading code do not count. `worker`,
+`aiokafka` and `raw_faust` write the same JSON, `stock_faust` the same less the post's place.
 """
 
 from __future__ import annotations
@@ -17,9 +18,15 @@ from typing import Any
 
 from models.null import NullScorer
 from models.scores import Scorer
-from stream.kafka.client import aiokafka_config, bootstrap_servers
-from stream.labelling import label_of, model_refs
-from stream.records import Origin, decode_post, encode
+from stream.kafka.client import aiokafka_config
+from stream.labelling import LabelEncoder, label_of, model_refs
+from stream.records import (
+    Origin,
+    RawPost,
+    encode,
+    read_post,
+    rfc3339,
+)
 from stream.settings import Settings, load_settings
 from stream.topics import LABELS, POSTS
 
@@ -100,9 +107,11 @@ async def _label_plainly(
     producer: Any, scorer: Scorer, topic: str, partition: Any, records: Any
 ) -> list[Any]:
     refs = model_refs(scorer.models)
-    posts = [decode_post(record.value) for record in records]
+    encoder = LabelEncoder(refs)
+    posts = [read_post(record.value) for record in records]
     scores = scorer.score([post.text or "" for post in posts])
     now_ms = time.time_ns() // 1_000_000
+    labelled_at = rfc3339(now_ms)
     sent = []
     batch = producer.create_batch()
     for record, post, answer in zip(records, posts, scores, strict=True):
@@ -112,7 +121,10 @@ async def _label_plainly(
             offset=record.offset,
             timestamp_ms=record.timestamp,
         )
-        value = encode(label_of(post, answer, refs, labelled_at_ms=now_ms, origin=origin))
+        if isinstance(post, RawPost):
+            value = encoder.write(post, record.value, answer, labelled_at, origin)
+        else:
+            value = encode(label_of(post, answer, refs, labelled_at_ms=now_ms, origin=origin))
         if batch.append(timestamp=now_ms, key=record.key, value=value) is None:
             sent.append(await producer.send_batch(batch, topic, partition=partition.partition))
             batch = producer.create_batch()
@@ -122,57 +134,24 @@ async def _label_plainly(
 
 
 async def run_stock_faust(settings: Settings, events: int) -> float:
-    """Seconds of an agent as Faust's guide writes it: `take` a batch, `send` each result."""
-    import faust
+    """Seconds of the agent of Faust's guide, with its models."""
+    from stream.bench.stock import run_with_models
 
-    kafka = settings.kafka
-    app = faust.App(
-        kafka.group,
-        broker=[f"kafka://{server}" for server in bootstrap_servers(kafka)],
-        env={},
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        value_serializer="raw",
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=1.5,
-    )
-    posts = app.topic(POSTS.full_name(kafka.topic_prefix), value_serializer="raw")
-    labels = app.topic(LABELS.full_name(kafka.topic_prefix), value_serializer="raw")
-    scorer = NullScorer()
-    refs = model_refs(scorer.models)
-    finished = asyncio.Event()
-    clock = [0.0, 0.0]
-    done = 0
+    return await run_with_models(settings, events)
 
-    @app.agent(posts)
-    async def label(stream: Any) -> None:
-        nonlocal done
-        async for values in stream.take(settings.worker.batch_posts, within=0.05):
-            clock[0] = clock[0] or time.perf_counter()
-            batch = [decode_post(value) for value in values]
-            now_ms = time.time_ns() // 1_000_000
-            scores = scorer.score([post.text or "" for post in batch])
-            for post, answer in zip(batch, scores, strict=True):
-                value = encode(label_of(post, answer, refs, labelled_at_ms=now_ms))
-                await labels.send(value=value)
-            done += len(batch)
-            if done >= events:
-                clock[1] = time.perf_counter()
-                finished.set()
 
-    await app.start()
-    try:
-        await finished.wait()
-    finally:
-        await app.stop()
-    return clock[1] - clock[0]
+async def run_raw_faust(settings: Settings, events: int) -> float:
+    """Seconds of the same loop around our own decoder and encoder."""
+    from stream.bench.stock import run_without_models
+
+    return await run_without_models(settings, events)
 
 
 CONTESTANTS: dict[str, Callable[[Settings, int], Awaitable[float]]] = {
     "worker": run_worker_app,
     "aiokafka": run_plain,
     "stock_faust": run_stock_faust,
+    "raw_faust": run_raw_faust,
 }
 
 

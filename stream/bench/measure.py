@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from stream.bench.contestants import CONTESTANTS, run_worker_app
 from stream.bench.load import bench_producer, bench_topics, fill
 from stream.errors import TidegateError
 from stream.kafka.client import aiokafka_config
@@ -30,13 +31,19 @@ Posts = Sequence[tuple[bytes, bytes]]
 
 
 class StreamBench(msgspec.Struct, frozen=True, kw_only=True):
-    """Posts a second with a null model, medians; ratios of the worker to the others."""
+    """Posts a second with a null model, medians; ratios of the worker to the others.
+
+    `stock_faust` is the agent of Faust's guide, with its models; `raw_faust` the same loop around
+    our own decoder and encoder.
+    """
 
     worker: float
     aiokafka: float
     stock_faust: float
+    raw_faust: float
     ratio_aiokafka: float
     ratio_stock: float
+    ratio_raw: float
     events: int
     rounds: int
     cpu_us_per_post: dict[str, float]
@@ -77,12 +84,12 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
 def bench_stream(
     bootstrap: str, posts: Posts, *, events: int, rounds: int, batch_posts: int, report: Report
 ) -> StreamBench:
-    """Worker, plain aiokafka and stock Faust in turns, `rounds` times."""
-    rates: dict[str, list[float]] = {"worker": [], "aiokafka": [], "stock_faust": []}
+    """Worker, plain aiokafka and Faust's two loops in turns, `rounds` times."""
+    rates: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     cpu: dict[str, list[float]] = {name: [] for name in rates}
     for number in range(rounds):
         for name, found in rates.items():
-            few = max(_STOCK_LEAST, events // _STOCK_SHARE) if name == "stock_faust" else events
+            few = max(_STOCK_LEAST, events // _STOCK_SHARE) if name.endswith("faust") else events
             report(f"round {number + 1} of {rounds}: {name}")
             result = _contest(bootstrap, name, posts, few, batch_posts)
             found.append(result["posts"] / result["seconds"])
@@ -92,8 +99,10 @@ def bench_stream(
         worker=round(middle["worker"]),
         aiokafka=round(middle["aiokafka"]),
         stock_faust=round(middle["stock_faust"]),
+        raw_faust=round(middle["raw_faust"]),
         ratio_aiokafka=round(middle["worker"] / middle["aiokafka"], 3),
         ratio_stock=round(middle["worker"] / middle["stock_faust"], 1),
+        ratio_raw=round(middle["worker"] / middle["raw_faust"], 1),
         events=events,
         rounds=rounds,
         cpu_us_per_post={name: round(median(found), 1) for name, found in cpu.items()},
@@ -172,8 +181,6 @@ def bench_end_to_end(
 
 
 def _run_app(settings: Settings, events: int, scorer: Any) -> float:
-    from stream.bench.contestants import run_worker_app
-
     return asyncio.run(run_worker_app(settings, events, scorer))
 
 

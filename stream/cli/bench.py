@@ -74,6 +74,12 @@ def stream(
                 f"{cpu['stock_faust']}",
                 f"{result.ratio_stock:.0f} x",
             ),
+            (
+                "Faust without models",
+                f"{result.raw_faust:,.0f}",
+                f"{cpu['raw_faust']}",
+                f"{result.ratio_raw:.0f} x",
+            ),
         ],
     )
     _hold(result.ratio_aiokafka, min_ratio)
