@@ -159,10 +159,7 @@ class Bench:
     def infer_fp32(self, prepared: Prepared) -> Logits:
         """What `OnnxScorer.infer` does, with the fp32 graph."""
         assert self.fp32 is not None
-        logits = np.empty((prepared.count, self.model.width), np.float32)
-        for batch in prepared.batches[0]:
-            logits[batch.rows] = self.fp32.run(batch)
-        return logits
+        return self.scorer.infer_with(self.fp32, prepared)
 
 
 def dev_rows(model: Model, data: Path) -> dict[TaskName, TaskData]:

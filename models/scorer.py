@@ -21,9 +21,11 @@ from models.errors import ManifestError, ModelFileError
 from models.heads import HeadReader, HeadSet
 from models.manifest import Manifest, Model, load_manifest
 from models.null import NULL_PRESET, NullScorer
+from models.pieces import MAX_WINDOWS, Cutting, Pieces, combine, overlap_tokens
 from models.scores import ModelVersion, Prepared, Scorer, TextScores
 from models.session import GraphSession
 from models.text import clean, cut, spell_out
+from models.views import second_view
 
 #: Tokens, padding included, of one inference call; the fastest of the sizes tried on two cores.
 BATCH_TOKENS: Final = 1536
@@ -42,6 +44,26 @@ class _Member:
     special_tokens: list[str]
     offset: int
 
+    @property
+    def width(self) -> int:
+        """Number of logits."""
+        return self.session.width or self.model.width
+
+    @property
+    def detects(self) -> bool:
+        """Whether a head may find several labels at once: what a second view is for."""
+        return any(head.activation == "sigmoid" for head in self.model.heads.values())
+
+    def infer(
+        self, batches: Sequence[Batch], pieces: Pieces | None, texts: int, session: GraphSession
+    ) -> NDArray[np.float32]:
+        """Logits of shape (texts, width)."""
+        rows = texts if pieces is None else len(pieces.owner)
+        logits = np.empty((rows, self.width), dtype=np.float32)
+        for batch in batches:
+            logits[batch.rows] = session.run(batch)
+        return logits if pieces is None else combine(logits, pieces, texts, self.model.heads)
+
 
 class OnnxScorer:
     """Implements `models.scores.Scorer` with onnxruntime; build it with `load_scorer`.
@@ -52,6 +74,8 @@ class OnnxScorer:
         device: `auto`, `cpu`, `cuda` or `cuda:n`.
         threads: of one session; 0: every core.
         batch_tokens: tokens, padding included, of one inference call.
+        windows: most windows of one text that are scored.
+        second_views: also score what a disguised text hides (`models.views`).
 
     Raises:
         ManifestError: no such preset, or a graph's labels are not the manifest's.
@@ -67,8 +91,12 @@ class OnnxScorer:
         device: str = "auto",
         threads: int = 0,
         batch_tokens: int = BATCH_TOKENS,
+        windows: int = MAX_WINDOWS,
+        second_views: bool = False,
     ) -> None:
         self._batch_tokens = batch_tokens
+        self._windows = windows
+        self._second_views = second_views
         self._members: list[_Member] = []
         self._models: dict[str, ModelVersion] = {}
         readers: dict[str, HeadReader] = {}
@@ -88,7 +116,7 @@ class OnnxScorer:
             for task, head in model.heads.items():
                 readers[task] = HeadReader(head, offset)
                 self._models[task] = ModelVersion(model.id, model.version)
-            offset += session.width or model.width
+            offset += self._members[-1].width
         self._width = offset
         self._heads = HeadSet(readers)
 
@@ -107,23 +135,31 @@ class OnnxScorer:
         truncated = [False] * len(texts)
         cleaned = [False] * len(texts)
         batches: list[list[Batch]] = []
+        pieces: list[Pieces | None] = []
         for member in self._members:
             limit = member.model.max_tokens
             readable: list[str] = []
             for i, text in enumerate(texts):
-                part, was_cut = cut(text, limit)
+                part, was_cut = cut(text, limit * self._windows)
                 part, was_cleaned = clean(part)
                 readable.append(spell_out(part, member.special_tokens))
                 truncated[i] |= was_cut
                 cleaned[i] |= was_cleaned
-            encodings = member.tokenizer.encode_batch_fast(readable)
-            tokens = [encoding.ids for encoding in encodings]
-            for i, ids in enumerate(tokens):
-                # `overflowing` copies what was cut: only a full row can have any.
-                if len(ids) == limit and encodings[i].overflowing:
-                    truncated[i] = True
-            batches.append(pad_batches(tokens, self._batch_tokens, member.pad_id))
-        return Prepared(len(texts), batches, truncated, cleaned)
+            cutting = Cutting(self._windows)
+            for i, encoding in enumerate(member.tokenizer.encode_batch_fast(readable)):
+                truncated[i] |= cutting.add(i, encoding, limit)
+            if self._second_views and member.detects:
+                self._add_views(member, readable, cutting)
+            batches.append(pad_batches(cutting.tokens, self._batch_tokens, member.pad_id))
+            pieces.append(cutting.pieces(len(texts)))
+        return Prepared(len(texts), batches, truncated, cleaned, pieces)
+
+    def _add_views(self, member: _Member, readable: Sequence[str], cutting: Cutting) -> None:
+        views = [(i, second_view(text)) for i, text in enumerate(readable)]
+        hidden = [(i, view) for i, view in views if view != readable[i]]
+        encodings = member.tokenizer.encode_batch_fast([view for _, view in hidden])
+        for (i, _), encoding in zip(hidden, encodings, strict=True):
+            cutting.add(i, encoding, member.model.max_tokens, second_view=True)
 
     def infer(self, prepared: Prepared) -> NDArray[np.float32]:
         """Logits of shape (texts, labels of all tasks), in the order of the texts.
@@ -132,11 +168,16 @@ class OnnxScorer:
             ModelRuntimeError: a session failed.
         """
         logits = np.empty((prepared.count, self._width), dtype=np.float32)
-        for member, batches in zip(self._members, prepared.batches, strict=True):
-            for batch in batches:
-                part = member.session.run(batch)
-                logits[batch.rows, member.offset : member.offset + part.shape[1]] = part
+        parts = zip(self._members, prepared.batches, prepared.pieces, strict=True)
+        for member, batches, pieces in parts:
+            columns = slice(member.offset, member.offset + member.width)
+            logits[:, columns] = member.infer(batches, pieces, prepared.count, member.session)
         return logits
+
+    def infer_with(self, session: GraphSession, prepared: Prepared) -> NDArray[np.float32]:
+        """As `infer`, of the first model alone, with another session of the same model."""
+        member = self._members[0]
+        return member.infer(prepared.batches[0], prepared.pieces[0], prepared.count, session)
 
     def finish(self, prepared: Prepared, logits: NDArray[np.float32]) -> list[TextScores]:
         """Scores in the order of the texts."""
@@ -158,6 +199,8 @@ def load_scorer(
     device: str = "auto",
     threads: int = 0,
     batch_tokens: int = BATCH_TOKENS,
+    windows: int = MAX_WINDOWS,
+    second_views: bool = False,
 ) -> Scorer:
     """The scorer of a preset; the arguments are the settings of section `models`.
 
@@ -176,6 +219,8 @@ def load_scorer(
         device=device,
         threads=threads,
         batch_tokens=batch_tokens,
+        windows=windows,
+        second_views=second_views,
     )
 
 
@@ -191,7 +236,7 @@ def _load_tokenizer(
             hint="`tidegate models verify` checks the files",
         ) from exc
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_truncation(max_tokens, stride=overlap_tokens(max_tokens))
     if pad_id is None:
         pad_id = tokenizer.token_to_id("<pad>")
     if pad_id is None:

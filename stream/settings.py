@@ -65,16 +65,25 @@ class KafkaSettings(_Section):
 class ModelSettings(_Section):
     """Which models score, and on what."""
 
-    manifest: Path | None = Field(None, description="manifest file; default: the bundled one")
+    manifest: Path | None = Field(
+        None,
+        description="manifest file; default: `.tidegate/models/manifest.toml`, else the bundled one",
+    )
     preset: str = Field("compact", description="which models of the manifest serve the tasks")
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto, cpu, cuda or cuda:n; what is asked for must be there",
+        pattern=r"^(auto|cpu|(cuda|tensorrt)(:\d+)?)$",
+        description="auto, cpu, cuda, cuda:n or tensorrt; what is asked for must be there",
     )
     threads: int = Field(0, ge=0, le=256, description="threads of one ONNX session; 0: every core")
     batch_tokens: int = Field(
         1536, ge=64, le=1_000_000, description="tokens, padding included, of one inference call"
+    )
+    windows: int = Field(
+        4, ge=1, le=64, description="most overlapping windows of one long post that are scored"
+    )
+    second_views: bool = Field(
+        False, description="score disguised words (look-alikes, leet, spaced) a second time"
     )
 
 

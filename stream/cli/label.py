@@ -75,22 +75,16 @@ def label(
     Writes one label record a line, in the order of the input. A line that cannot be a post has no
     record there: it is named on standard error and, with --dead-letters, written to that file.
     """
-    from models.scorer import load_scorer
     from stream.cli.progress import progress_of
     from stream.offline import label_source
+    from stream.scoring import scorer_of
     from stream.settings import load_settings
 
     started_s = time.monotonic()
     models = load_settings().models
     source = FileSource(file, chosen_format(form, text=text))
     _check_distinct(file, out, dead_letters)
-    scorer = load_scorer(
-        models.manifest,
-        models.preset,
-        device=models.device,
-        threads=models.threads,
-        batch_tokens=models.batch_tokens,
-    )
+    scorer = scorer_of(models)
     account = LabelAccount(
         models={task: ModelRef(id=m.id, version=m.version) for task, m in scorer.models.items()}
     )

@@ -145,8 +145,9 @@ def test_special_tokens_in_a_text_are_letters(built_small_model: SmallModel) -> 
 
 
 def test_a_text_at_the_limit_is_not_truncated(built_small_model: SmallModel) -> None:
+    # Four windows of 16 tokens, two of them `<s>` and `</s>`, two shared with the one before.
     scorer = built_small_model.scorer()
-    fits, over = " ".join(["sea"] * 14), " ".join(["sea"] * 15)
+    fits, over = " ".join(["sea"] * 50), " ".join(["sea"] * 51)
     assert [s.truncated for s in scorer.score([fits, over])] == [False, True]
 
 
