@@ -78,7 +78,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     `decision_id` depends on the label (or the review) it answers and on nothing else. `policy` is
     the version in force. `failed_rules` could not be evaluated and were skipped; `safelist` names
     the list that exempted the post; `quota` the breaker that turned a live match into a shadow.
-    `retracted`: the post is deleted, and nothing is to become of it any more.
+    `labels` is what each task says of the post, `unsupported` the tasks that do not know its
+    language. `retracted`: the post is deleted, and nothing is to become of it any more.
     """
 
     schema: Literal["tidegate.decision.v1"]
@@ -99,6 +100,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     label_id: str | None = None
     posted_at: str | None = None
     language: str | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    unsupported: list[str] = msgspec.field(default_factory=list)
     scores: dict[str, float] = msgspec.field(default_factory=dict)
     origin: Origin | None = None
     post: Post | None = None

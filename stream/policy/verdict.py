@@ -89,6 +89,8 @@ def decision_of(
         label_id=label.label_id,
         posted_at=label.posted_at,
         language=language.label if language else None,
+        labels={task: answer.label for task, answer in label.labels.items()},
+        unsupported=[task for task, answer in label.labels.items() if answer.unsupported],
         scores=_scores(label),
         origin=label.origin,
         post=label.post,
