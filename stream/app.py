@@ -1,13 +1,15 @@
-"""The Faust app: settings in, an app with the `label` agent out.
+"""The Faust app of a role: settings in, an app with the role's agent out.
 
-`create_app` makes one; `stream.app.app` is the one that `faust -A stream.app worker` runs, built
-from the environment when first asked for, so that importing this module does nothing.
+`create_app` makes one; `stream.app.app` is the one that `faust -A stream.app worker` runs, that of
+`label`, built from the environment when first asked for, so that importing this module does
+nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import faust
@@ -16,17 +18,19 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
-from models.scores import Scorer
-from stream.agents.label import add_label_agent
-from stream.flow import Flow
+from stream.agents.label import load_scorer
+from stream.flow import BatchPipeline, Flow
 from stream.kafka.client import aiokafka_config, bootstrap_servers, ssl_context
 from stream.kafka.fetching import MAX_PARTITION_FETCH_BYTES
-from stream.kafka.publisher import Publisher
+from stream.kafka.ledger import Ledger
+from stream.kafka.publisher import Output, Publisher
 from stream.kafka.transport import BatchedConsumer, BatchedTransport, BatchOptions
-from stream.pipeline import Pipeline
 from stream.readiness import output_limits
+from stream.roles import Duty, Role, group_of, role_named
 from stream.settings import KafkaSettings, Settings, load_settings
-from stream.topics import DEAD_LETTERS, LABELS, POSTS
+from stream.topics import Topic
+
+__all__ = ["TidegateApp", "create_app", "load_scorer"]
 
 #: Largest batch built for a partition: one produce request carries one batch per partition.
 _PRODUCE_BATCH_BYTES: Final = 512 * 1024
@@ -38,38 +42,122 @@ _REBALANCE_TIMEOUT_S: Final = 30.0
 
 
 class TidegateApp(faust.App):
-    """A Faust app that writes nothing to disk and knows the flow of its agent."""
+    """The Faust app of one role: it writes nothing to disk and knows its inputs and outputs."""
 
     logger = logging.getLogger("faust.app.tidegate")
+    settings: Settings
+    role: Role
+    #: Of a role with several units (hooks: a target) this app's.
+    unit: str = ""
+    #: What the role's `prepare` gave.
+    prepared: Any = None
+    #: The role's input topics as one Faust topic.
+    inputs: Any
+    #: By full name, the largest batch that an output topic takes.
+    limits: dict[str, int]
     flow: Flow | None = None
+    #: Changes while work is being done that confirms nothing yet: the watchdog looks at it.
+    progress: Callable[[], object] | None = None
+    #: Records may lie in this role's hands for as long as it takes: the watchdog lets them.
+    idle_with_work: bool = False
 
     def _create_directories(self) -> None:
         """Tables are in memory: there is nothing to keep."""
 
+    @property
+    def ledger(self) -> Ledger:
+        """What was handed out to the agent and is not confirmed."""
+        return cast("BatchedConsumer", self.consumer).ledger
 
-def create_app(settings: Settings, scorer: Scorer | None = None) -> TidegateApp:
+    def full_name(self, topic: Topic) -> str:
+        """The topic's name on the broker."""
+        return topic.full_name(self.settings.kafka.topic_prefix)
+
+    async def learn_limits(self) -> None:
+        """Ask the broker what the output topics take; call it before `publisher`.
+
+        Raises:
+            BrokerError: a topic of the role is missing, or does not fit the others.
+        """
+        self.limits = await asyncio.to_thread(
+            output_limits, self.settings.kafka, self.role.reads, self.role.writes
+        )
+
+    def publisher(self, instead: Callable[[Output, int], Output] | None = None) -> Publisher:
+        """What delivers this role's outputs.
+
+        Args:
+            instead: what is sent in place of an output that is more than its topic takes.
+        """
+        return Publisher(
+            cast("driver.Producer", self.producer)._ensure_producer,  # noqa: SLF001 - Faust's name
+            max_batch_bytes=self.limits,
+            timeout_s=self.settings.kafka.request_timeout_s,
+            instead=instead,
+        )
+
+    def new_flow(
+        self,
+        pipeline: BatchPipeline,
+        *,
+        instead: Callable[[Output, int], Output] | None = None,
+        ordered: bool = False,
+    ) -> Flow:
+        """The flow of this role's agent.
+
+        Args:
+            pipeline: from spans to outputs.
+            instead: as in `publisher`.
+            ordered: call the pipeline from one thread, in the order of the records.
+        """
+        worker = self.settings.worker
+        flow = Flow(
+            pipeline,
+            self.publisher(instead),
+            self.ledger,
+            batch_posts=worker.batch_posts,
+            delay_s=worker.batch_delay_s,
+            in_flight=worker.in_flight_batches,
+            threads=1 if ordered else None,
+            unpartitioned=frozenset(
+                self.full_name(topic) for topic in self.role.writes if not topic.partitioned
+            ),
+        )
+        self.flow = flow
+        cast("BatchedTransport", self.transport).working = lambda: flow.running
+        return flow
+
+
+def create_app(
+    settings: Settings, prepared: Any = None, *, role: str = "label", unit: str = ""
+) -> TidegateApp:
     """The app for these settings.
 
     Args:
         settings: all of them; the environment is not read.
-        scorer: what scores; default: the preset of `settings.models`, loaded when the agent starts.
+        prepared: what the role's `prepare` would load; for `label` the scorer. Default: it is
+            loaded when the agent starts.
+        role: its name in the catalogue of `stream.roles`.
+        unit: for a role with several units.
     """
     kafka, worker = settings.kafka, settings.worker
+    played = role_named(role)
     servers = [URL(f"kafka://{server}") for server in bootstrap_servers(kafka)]
-    posts, labels, dead_letters = (
-        t.full_name(kafka.topic_prefix) for t in (POSTS, LABELS, DEAD_LETTERS)
-    )
     most_records = worker.batch_posts * (worker.in_flight_batches + _QUEUED_BATCHES)
+    extra = {} if played.faust_settings is None else played.faust_settings(settings)
     app = TidegateApp(
-        kafka.group,
+        group_of(settings, Duty(role, unit)),
         broker=servers,
-        **_faust_settings(settings, most_records),
+        **(_faust_settings(settings, most_records) | extra),
     )
+    app.settings, app.role, app.unit, app.prepared = settings, played, unit, prepared
+    app.limits = {}
+    names = [topic.full_name(kafka.topic_prefix) for topic in played.reads]
     transport = BatchedTransport(
         servers,
         app,
         BatchOptions(
-            topics=frozenset({posts}),
+            topics=frozenset(names if played.batched else ()),
             span_records=worker.batch_posts,
             most_records=most_records,
             drain_timeout_s=min(worker.stop_timeout_s, _REBALANCE_TIMEOUT_S * 0.8),
@@ -77,50 +165,10 @@ def create_app(settings: Settings, scorer: Scorer | None = None) -> TidegateApp:
     )
     app.transport = transport
     app.producer_transport = transport
+    app.inputs = app.topic(*names, key_serializer="raw", value_serializer="raw", value_type=None)
 
-    async def start_flow() -> Flow:
-        limits = await asyncio.to_thread(output_limits, kafka)
-        loaded = scorer if scorer is not None else await asyncio.to_thread(load_scorer, settings)
-        pipeline = Pipeline(loaded, labels=labels, dead_letters=dead_letters)
-        publisher = Publisher(
-            cast("driver.Producer", app.producer)._ensure_producer,  # noqa: SLF001 - Faust's name
-            max_batch_bytes=limits,
-            timeout_s=kafka.request_timeout_s,
-            instead=pipeline.instead_of,
-        )
-        app.flow = Flow(
-            pipeline,
-            publisher,
-            cast("BatchedConsumer", app.consumer).ledger,
-            batch_posts=worker.batch_posts,
-            delay_s=worker.batch_delay_s,
-            in_flight=worker.in_flight_batches,
-        )
-        flow = app.flow
-        transport.working = lambda: flow.running
-        return flow
-
-    topic = app.topic(posts, key_serializer="raw", value_serializer="raw", value_type=None)
-    add_label_agent(app, topic, start_flow)
+    played.attach(app)
     return app
-
-
-def load_scorer(settings: Settings) -> Scorer:
-    """The scorer of `settings.models`.
-
-    Raises:
-        ModelError: it cannot be loaded, with the reason.
-    """
-    from models.scorer import load_scorer as load
-
-    models = settings.models
-    return load(
-        models.manifest,
-        models.preset,
-        device=models.device,
-        threads=models.threads,
-        batch_tokens=models.batch_tokens,
-    )
 
 
 def _faust_settings(settings: Settings, most_records: int) -> dict[str, Any]:

@@ -11,22 +11,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from stream.kafka.ledger import Ledger, Span
 from stream.kafka.publisher import Packed, Publisher
-from stream.pipeline import Outcome, Pipeline
+from stream.pipeline import Outcome
 
 #: What the threads are called in which batches are computed.
 THREAD_NAME: Final = "tidegate-batch"
 
 
+class BatchPipeline(Protocol):
+    """What turns the spans of a batch into outputs, in a thread; `Pipeline` is one."""
+
+    def run(self, spans: Sequence[Span]) -> Outcome: ...  # noqa: D102
+
+
 @dataclass(slots=True)
 class FlowCounts:
-    """What has been delivered since the start."""
+    """What has been delivered since the start; `labels` are what the role makes of records."""
 
     labels: int = 0
     dead_letters: int = 0
@@ -48,17 +54,21 @@ class Flow:
         batch_posts: most posts of one batch.
         delay_s: longest wait for a batch to fill while another is computed.
         in_flight: most batches between consumer and broker.
+        threads: that compute batches; one for a pipeline that wants them in order.
+        unpartitioned: output topics whose partition number says nothing of the input's.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: BatchPipeline,
         publisher: Publisher,
         ledger: Ledger,
         *,
         batch_posts: int,
         delay_s: float,
         in_flight: int,
+        threads: int | None = None,
+        unpartitioned: frozenset[str] = frozenset(),
     ) -> None:
         self._pipeline = pipeline
         self._publisher = publisher
@@ -66,6 +76,8 @@ class Flow:
         self._batch_posts = batch_posts
         self._delay_s = delay_s
         self._in_flight = in_flight
+        self._threads = threads or in_flight
+        self._unpartitioned = unpartitioned
         self._queue: deque[tuple[Span, float]] = deque()
         self._queued_records = 0
         self._computing = 0
@@ -93,7 +105,7 @@ class Flow:
             ModelRuntimeError: the models fail on everything.
         """
         slots = asyncio.Semaphore(self._in_flight)
-        pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix=THREAD_NAME)
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix=THREAD_NAME)
         self.running = True
         try:
             async with asyncio.TaskGroup() as group:
@@ -166,7 +178,9 @@ class Flow:
             outcome, packed = await computation
             # A partition that was taken away meanwhile: its next owner sends these labels.
             ours = {span.partition.partition for span in batch if not span.dropped}
-            sent = await self._publisher.send([p for p in packed if p.partition in ours])
+            sent = await self._publisher.send(
+                [p for p in packed if p.partition in ours or p.topic in self._unpartitioned]
+            )
             group.create_task(self._confirm(batch, outcome, sent, slots))
 
     async def _confirm(

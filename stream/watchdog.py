@@ -95,19 +95,23 @@ class Watchdog(threading.Thread):
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._count_beat)
         limit = self._stall_timeout_s
-        consumer, flow = self._app._consumer, self._app.flow  # noqa: SLF001
+        app = self._app
+        consumer, flow = app._consumer, app.flow  # noqa: SLF001
         if self._beating.seconds(self._beat) > limit:
             self._stall("the event loop is blocked")
-        if consumer is None or flow is None:
-            return
+        if consumer is None or (flow is None and app.role.name == "label"):
+            return  # loading its models
         ledger = consumer.ledger
-        if self._working.seconds(ledger.confirmed_records, due=ledger.records > 0) > limit:
-            self._stall(f"{ledger.records} posts are in flight and none was delivered")
+        done = (ledger.confirmed_records, app.progress() if app.progress is not None else None)
+        due = ledger.records > 0 and not app.idle_with_work
+        if self._working.seconds(done, due=due) > limit:
+            what = "posts" if app.role.name == "label" else "records"
+            self._stall(f"{ledger.records} {what} are in flight and none was delivered")
         elif self._polling.seconds(consumer.polls, due=consumer.flow_active) > limit:
             self._stall("nothing is read from the partitions it holds")
         elif self._resuming.seconds(0, due=not consumer.flow_active) > 2 * limit:
             self._stall("a rebalance does not end")
-        if time.monotonic() >= self._report_at:
+        if flow is not None and time.monotonic() >= self._report_at:
             self._report_at += _REPORT_S
             self._report(flow.counts)
 
@@ -115,12 +119,21 @@ class Watchdog(threading.Thread):
         posts = counts.posts - self._reported
         if posts:
             self._reported = counts.posts
-            log.info(
-                "labelled",
-                labels=counts.labels,
-                dead_letters=counts.dead_letters,
-                posts_per_s=round(posts / _REPORT_S, 1),
-            )
+            per_s = round(posts / _REPORT_S, 1)
+            if self._app.role.name == "label":
+                log.info(
+                    "labelled",
+                    labels=counts.labels,
+                    dead_letters=counts.dead_letters,
+                    posts_per_s=per_s,
+                )
+            else:
+                log.info(
+                    "handled",
+                    records=counts.labels,
+                    dead_letters=counts.dead_letters,
+                    records_per_s=per_s,
+                )
 
     def _count_beat(self) -> None:
         self._beat += 1

@@ -1,4 +1,4 @@
-"""Runs the Faust app as a process: preflight, signals, watchdog, exit.
+"""Runs the Faust app of one role as a process: preflight, signals, watchdog, exit.
 
 A failure of the infrastructure raises out of `run_worker`, and the process ends with code 1; a
 SIGTERM or Ctrl-C finishes what is in flight, commits, leaves the group and returns.
@@ -13,17 +13,18 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from signal import Signals
 from typing import Any, Final
 
 import faust
 
-from models.scores import Scorer
-from stream.app import TidegateApp, create_app, load_scorer
+from stream.app import TidegateApp, create_app
 from stream.errors import TidegateError
 from stream.flow import THREAD_NAME
 from stream.logs import get_logger, set_up_logs
 from stream.readiness import output_limits
+from stream.roles import Duty, group_of, role_named
 from stream.settings import Settings
 from stream.watchdog import Watchdog, error_of
 
@@ -31,6 +32,7 @@ log = get_logger(__name__)
 
 #: Longest wait, at the very end, for a batch that is being computed.
 _COMPUTING_GRACE_S: Final = 1.0
+LABELLING: Final = Duty("label")
 
 
 class _Worker(faust.Worker):
@@ -50,40 +52,56 @@ class _Worker(faust.Worker):
         """The process keeps the name it was started with."""
 
 
-def run_worker(settings: Settings, scorer: Scorer | None = None) -> None:
-    """Label posts until a signal.
+def run_worker(
+    settings: Settings,
+    prepared: Any = None,
+    *,
+    duty: Duty = LABELLING,
+    report: Callable[[TidegateError], None] | None = None,
+) -> None:
+    """Do a duty until a signal, in this process.
 
     Args:
         settings: all of them.
-        scorer: instead of the one that `settings.models` names.
+        prepared: instead of what the role would load; for `label` the scorer.
+        duty: the role, and which unit of it.
+        report: told of the error that ends the process where it cannot be raised; default: it is
+            printed.
 
     Raises:
         BrokerError: no broker, no topics, or they went away.
         ModelError: the models cannot be loaded, or fail on everything.
+        ConfigError: the role's own configuration is wrong.
         StallError: no progress, or no end in time.
     """
     set_up_logs(settings.log)
     begun = time.monotonic()
-    output_limits(settings.kafka)
-    if scorer is None:
-        scorer = load_scorer(settings)
+    role = role_named(duty.role)
+    output_limits(settings.kafka, role.reads, role.writes)
+    if prepared is None:
+        prepared = role.prepare(settings)
+
+    def end(error: TidegateError | None) -> None:
+        _end_now(error, report)
+
     loop = _new_loop()
     asyncio.set_event_loop(loop)
-    app = create_app(settings, scorer)
+    app = create_app(settings, prepared, role=duty.role, unit=duty.unit)
     watchdog = Watchdog(
         app,
         loop,
         stall_timeout_s=settings.worker.stall_timeout_s,
         stop_timeout_s=settings.worker.stop_timeout_s,
-        end=_end_now,
+        end=end,
     )
     app.on_rebalance_complete.connect(_log_assignment)
     worker = _Worker(app, watchdog, loop=loop)
     log.info(
         "starting",
+        role=duty.name,
         bootstrap=settings.kafka.bootstrap,
-        group=settings.kafka.group,
-        models={task: model.version for task, model in scorer.models.items()},
+        group=group_of(settings, duty),
+        **_models_of(prepared),
         prepared_s=round(time.monotonic() - begun, 2),
     )
     tune_interpreter()
@@ -101,15 +119,22 @@ def run_worker(settings: Settings, scorer: Scorer | None = None) -> None:
     if _still_computing():
         # Python would wait for these threads before it ends, however long the model takes.
         log.warning("a batch is still being computed; its posts will be read again")
-        _end_now(error)
+        end(error)
     if error is not None:
         raise error
     counts = app.flow.counts if app.flow is not None else None
     log.info(
         "stopped",
-        labels=counts.labels if counts else 0,
+        **{"labels" if duty.role == "label" else "records": counts.labels if counts else 0},
         dead_letters=counts.dead_letters if counts else 0,
     )
+
+
+def _models_of(prepared: Any) -> dict[str, Any]:
+    models = getattr(prepared, "models", None)
+    if models is None:
+        return {}
+    return {"models": {task: model.version for task, model in models.items()}}
 
 
 def tune_interpreter() -> None:
@@ -150,12 +175,16 @@ def _still_computing() -> bool:
     return False
 
 
-def _end_now(error: TidegateError | None) -> None:
+def _end_now(
+    error: TidegateError | None, report: Callable[[TidegateError], None] | None = None
+) -> None:
     """End the process where it does not end by itself: threads and loops are left as they are."""
     if error is not None:
-        from stream.cli.main import print_error
+        if report is None:
+            from stream.cli.main import print_error
 
-        print_error(error)
+            report = print_error
+        report(error)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if error is None else 1)

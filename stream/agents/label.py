@@ -1,34 +1,52 @@
-"""The `label` agent: posts in, labels out. What a label is stands in `stream.pipeline`."""
+"""The role `label`: posts in, labels out. What a label is stands in `stream.pipeline`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
+from models.scores import Scorer
+from stream.agents.flowing import add_flow_agent
 from stream.flow import Flow
+from stream.pipeline import Pipeline
+from stream.roles import Role
+from stream.settings import Settings
+from stream.topics import DEAD_LETTERS, LABELS, POSTS
 
-__all__ = ["add_label_agent"]
+if TYPE_CHECKING:
+    from stream.app import TidegateApp
 
 
-def add_label_agent(app: Any, posts: Any, start_flow: Callable[[], Awaitable[Flow]]) -> Any:
-    """Add the agent to a Faust app.
+def load_scorer(settings: Settings) -> Scorer:
+    """The scorer of `settings.models`.
 
-    Args:
-        app: the app; its transport reads `posts` in batches.
-        posts: the topic.
-        start_flow: makes the flow when the agent starts; loading models takes a moment.
+    Raises:
+        ModelError: it cannot be loaded, with the reason.
     """
+    from stream.scoring import scorer_of
 
-    @app.agent(posts, name="label")  # type: ignore[untyped-decorator] # Faust's is not typed
-    async def label(stream: Any) -> None:
-        flow = await start_flow()
-        unacknowledged = stream.noack()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.run())
-            async for event in unacknowledged.events():
-                flow.put(event.value)
-                # For Faust's sensors; offsets are committed from the ledger alone.
-                await unacknowledged.ack(event)
+    return scorer_of(settings.models)
 
-    return label
+
+def attach(app: TidegateApp) -> None:
+    """Add the agent; without a prepared scorer it loads the one of the settings when it starts."""
+
+    async def start() -> Flow:
+        scorer = app.prepared
+        if scorer is None:
+            scorer = await asyncio.to_thread(load_scorer, app.settings)
+        pipeline = Pipeline(
+            scorer, labels=app.full_name(LABELS), dead_letters=app.full_name(DEAD_LETTERS)
+        )
+        return app.new_flow(pipeline, instead=pipeline.instead_of)
+
+    add_flow_agent(app, "label", start)
+
+
+ROLE = Role(
+    name="label",
+    reads=(POSTS,),
+    writes=(LABELS, DEAD_LETTERS),
+    attach=attach,
+    prepare=load_scorer,
+)

@@ -35,6 +35,7 @@ class _Record:
 
 @dataclass
 class _Packed:
+    topic: str
     partition: int
     outputs: list[Output] = field(default_factory=list)
 
@@ -49,9 +50,10 @@ class KeepingPublisher:
         self.failing = False
 
     def pack(self, outputs: Iterable[Output], _timestamp_ms: int) -> list[_Packed]:
-        packed: dict[int, _Packed] = {}
+        packed: dict[tuple[str, int], _Packed] = {}
         for output in outputs:
-            packed.setdefault(output.partition, _Packed(output.partition)).outputs.append(output)
+            place = (output.topic, output.partition)
+            packed.setdefault(place, _Packed(*place)).outputs.append(output)
         return list(packed.values())
 
     async def send(self, packed: Sequence[_Packed]) -> list[Any]:

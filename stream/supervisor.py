@@ -1,0 +1,204 @@
+"""Runs the roles of a worker, one process each, and ends them together.
+
+The invariant: none of them outlives this process, kill -9 included (each watches a pipe from us),
+and a failure of one ends all with its error. Two roles in one process would share an interpreter,
+and labelling needs all of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+
+from stream.errors import ConfigError, StallError, TidegateError
+from stream.logs import get_logger, set_up_logs
+from stream.readiness import output_limits
+from stream.roles import Duty, role_named
+from stream.settings import Settings
+
+log = get_logger(__name__)
+
+_TICK_S: Final = 0.1
+#: Over `worker.stop_timeout_s`, after which a role ends itself (its watchdog's grace is 10 s).
+_STOP_GRACE_S: Final = 14.0
+
+
+class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The error that ended a role, as its process tells us on standard output."""
+
+    message: str
+    where: str | None = None
+    hint: str | None = None
+    usage: bool = False
+
+    @classmethod
+    def of(cls, error: TidegateError) -> Failure:
+        """What is told of an error."""
+        return cls(
+            message=error.message,
+            where=error.where,
+            hint=error.hint,
+            usage=isinstance(error, ConfigError),
+        )
+
+    def error(self) -> TidegateError:
+        """The error as one to raise; `ConfigError` keeps its exit code."""
+        kind = ConfigError if self.usage else TidegateError
+        return kind(self.message, where=self.where, hint=self.hint)
+
+
+class _Child:
+    """One role's process."""
+
+    def __init__(self, duty: Duty, settings: bytes) -> None:
+        self.duty = duty
+        # -P: a folder named `stream` in the user's working directory is not ours.
+        self.process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-P", "-m", "stream.duty", duty.role, duty.unit],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours; we pass it on
+        )
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died: seen at the first look
+            self.process.stdin.write(settings + b"\n")
+            self.process.stdin.flush()
+
+    def failure(self) -> TidegateError | None:
+        """Why it ended; None after an orderly end."""
+        code = self.process.poll()
+        assert self.process.stdout is not None
+        said = self.process.stdout.read()
+        for line in reversed(said.splitlines()):
+            with contextlib.suppress(msgspec.DecodeError):
+                return msgspec.json.decode(line, type=Failure).error()
+        if code == 0:
+            return None
+        how = f"was killed by signal {-code}" if code and code < 0 else f"ended with code {code}"
+        return TidegateError(
+            f"the process of the role `{self.duty.name}` {how}",
+            hint="nothing undelivered was committed: start the worker again and it goes on there",
+        )
+
+    def close(self) -> None:
+        """Let go of its pipes; it must have ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def run_duties(
+    settings: Settings, duties: Sequence[Duty], idle: Mapping[str, str] | None = None
+) -> None:
+    """Do these duties until a signal, each in a process of its own.
+
+    Args:
+        settings: all of them.
+        duties: what is done.
+        idle: by name, why a role does nothing; logged.
+
+    Raises:
+        TidegateError: the one that ended a role, and with it all.
+    """
+    set_up_logs(settings.log)
+    for role, why in (idle or {}).items():
+        log.info("role left out", role=role, reason=why)
+    for name in dict.fromkeys(duty.role for duty in duties):
+        role_ = role_named(name)
+        output_limits(settings.kafka, role_.reads, role_.writes)
+    crew = _Crew()
+    with crew.signals():
+        _run(settings, duties, crew)
+
+
+class _Crew:
+    """The children, and whether a signal asked for the end."""
+
+    def __init__(self) -> None:
+        self.children: list[_Child] = []
+        self.stopping = False
+
+    @contextlib.contextmanager
+    def signals(self) -> Any:
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        self.stopping = True
+
+    def watch(self) -> TidegateError | None:
+        """Wait for a signal (None), or for the first of them to end: why it did."""
+        while not self.stopping:
+            for child in self.children:
+                if child.process.poll() is not None:
+                    log.error("a role ended", role=child.duty.name)
+                    return child.failure() or TidegateError(
+                        f"the process of the role `{child.duty.name}` ended by itself",
+                        hint="start the worker again: it goes on where it stopped",
+                    )
+            time.sleep(_TICK_S)
+        return None
+
+    def ask_to_stop(self) -> None:
+        for child in self.children:
+            if child.process.poll() is None:
+                child.process.terminate()
+
+    def wait(self, timeout_s: float) -> list[_Child]:
+        """Those that have not ended in this time."""
+        deadline = time.monotonic() + timeout_s
+        while late := [child for child in self.children if child.process.poll() is None]:
+            if time.monotonic() > deadline:
+                return late
+            time.sleep(_TICK_S)
+        return []
+
+
+def _run(settings: Settings, duties: Sequence[Duty], crew: _Crew) -> None:
+    told = _as_json(settings)
+    try:
+        for duty in duties:
+            if not crew.stopping:
+                crew.children.append(_Child(duty, told))
+        error = crew.watch()
+        crew.ask_to_stop()
+        late = crew.wait(settings.worker.stop_timeout_s + _STOP_GRACE_S)
+        if error is None:
+            error = next((e for c in crew.children if c not in late if (e := c.failure())), None)
+        if error is None and late:
+            names = ", ".join(f"`{child.duty.name}`" for child in late)
+            error = StallError(f"did not stop in time: {names}")
+        if error is not None:
+            raise error
+        log.info("stopped")
+    finally:
+        for child in crew.children:
+            if child.process.poll() is None:
+                child.process.kill()
+            child.process.wait()
+            child.close()
+
+
+def _as_json(settings: Settings) -> bytes:
+    """The settings as the children read them: over a pipe, because there are secrets in them."""
+    password = settings.kafka.password
+    data = settings.model_dump(mode="json")
+    if password is not None:
+        data["kafka"]["password"] = password.get_secret_value()
+    return msgspec.json.encode(data)
