@@ -86,9 +86,16 @@ class LabelEncoder:
         self._models = msgspec.Raw(encode(models))
 
     def write(
-        self, post: RawPost, value: bytes, scores: TextScores, labelled_at: str, origin: Origin
+        self,
+        post: RawPost,
+        value: bytes | None,
+        scores: TextScores | None,
+        labelled_at: str,
+        origin: Origin,
     ) -> bytes:
-        """The label's JSON; `value` is what `post` was read from."""
+        """The label's JSON; `value` is what `post` was read from, and was scored."""
+        assert value is not None
+        assert scores is not None
         return encode(
             _LabelOnTheWire(
                 LABEL_SCHEMA,

@@ -30,6 +30,7 @@ from stream.watchdog import Watchdog, error_of
 
 log = get_logger(__name__)
 
+_SWITCH_INTERVAL_S: Final = 0.05
 #: Longest wait, at the very end, for a batch that is being computed.
 _COMPUTING_GRACE_S: Final = 1.0
 LABELLING: Final = Duty("label")
@@ -144,6 +145,9 @@ def tune_interpreter() -> None:
     gc.freeze()
     # Batches are many objects and no cycles: the default of 700 looks at them hundreds of times.
     gc.set_threshold(50_000, 20, 50)
+    # A thread that computes a batch gives the interpreter away by itself every few milliseconds;
+    # taking it away every 5 ms costs a fifth of the throughput (docs/performance.md).
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 async def _log_assignment(app: Any, /, *_: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 - mode's form

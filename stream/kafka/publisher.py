@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+import msgspec
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from stream.errors import DeliveryError
@@ -21,11 +22,9 @@ DEFAULT_MAX_BATCH_BYTES: Final = 1_000_000
 _RECORD_OVERHEAD: Final = 128
 
 
-class Output(NamedTuple):
-    """A record to be sent; `source` is what it was made of.
-
-    A tuple, because there is one per post.
-    """
+# A struct: there is one per post, and nothing is cheaper to make.
+class Output(msgspec.Struct, frozen=True, gc=False):
+    """A record to be sent; `source` is what it was made of."""
 
     topic: str
     partition: int
@@ -75,14 +74,14 @@ class Publisher:
         packed: list[Packed] = []
         current: dict[tuple[str, int], Packed] = {}
         batch: Packed | None = None
-        for wanted in outputs:
-            output = wanted
-            limit = limits.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
-            size = len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD
+        for output in outputs:
+            topic, partition, key, value = output.topic, output.partition, output.key, output.value
+            limit = limits.get(topic, DEFAULT_MAX_BATCH_BYTES)
+            size = len(value) + len(key or b"") + _RECORD_OVERHEAD
             if size > limit:
-                output = self._smaller(output, limit)
-                size = len(output.value) + len(output.key or b"") + _RECORD_OVERHEAD
-            topic, partition, key, value, _ = output
+                less = self._smaller(output, limit)
+                topic, partition, key, value = less.topic, less.partition, less.key, less.value
+                size = len(value) + len(key or b"") + _RECORD_OVERHEAD
             if batch is None or batch.partition != partition or batch.topic != topic:
                 batch = current.get((topic, partition))
             if (
