@@ -7,7 +7,7 @@
 from stream.errors import PolicyError
 from stream.policy.engine import Policy, Rule
 from stream.policy.history import NO_HISTORY, History, NoHistory, Window
-from stream.policy.load import load_policy
+from stream.policy.load import load_policy, policy_path
 from stream.policy.subject import Subject
 from stream.policy.verdict import FailedRule, Verdict, decision_id, decision_of
 from stream.policy.watch import PolicyWatch
@@ -27,4 +27,5 @@ __all__ = [
     "decision_id",
     "decision_of",
     "load_policy",
+    "policy_path",
 ]

@@ -17,7 +17,8 @@ from stream.policy.history import KeyKind
 from stream.records import Author, Label, Post, TaskLabel
 
 _LINK = re.compile(
-    r"""https?://[^\s<>"'`]+|(?<![\w@.-])(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}/[^\s<>"'`]+""", re.I
+    r"""https?://[^\s<>"'`]+|(?<![\w@.-])(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}/[^\s<>"'`]+""",
+    re.IGNORECASE,
 )
 _TRAILING = ".,;:!?)]}»”’…"
 _NOT_THE_MESSAGE = re.compile(r"(?:https?://\S+|(?<!\w)@[\w.:-]+)")
