@@ -177,7 +177,8 @@ class AlertExample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One episode of an alert rule: the same `alert_id` when it fires and when it resolves.
 
-    `observed` against `expected` (and `threshold`, where the rule states one) in `unit`.
+    `observed` against `expected` (and `threshold`, where the rule states one) in `unit`. `at` is
+    the tick of the metrics' clock that decided it; `test`: sent by hand, nothing happened.
     """
 
     schema: Literal["tidegate.alert.v1"]
@@ -200,6 +201,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     authors: int | None = None
     terms: list[str] = msgspec.field(default_factory=list)
     examples: list[AlertExample] = msgspec.field(default_factory=list)
+    test: bool = False
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

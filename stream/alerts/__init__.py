@@ -1,0 +1,1 @@
+"""Rules over metrics that fire and resolve alerts: pure, no Faust and no Kafka."""
