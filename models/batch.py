@@ -6,11 +6,26 @@ token budget (a text that is longer than the budget is a batch of its own).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Feeds(Protocol):
+    """What one inference call needs, whatever the graph reads."""
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """The texts' positions, one a row of the inputs."""
+        ...
+
+    @property
+    def feeds(self) -> Mapping[str, NDArray[Any]]:
+        """The graph's inputs by name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +35,11 @@ class Batch:
     rows: NDArray[np.intp]
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
+
+    @property
+    def feeds(self) -> Mapping[str, NDArray[Any]]:
+        """The inputs that a tokenizer gives."""
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
 
 
 def cut_batches(lengths: NDArray[np.intp], budget: int) -> list[NDArray[np.intp]]:

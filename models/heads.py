@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.manifest import LANGUAGE_TASK, Head
+from models.manifest import LANGUAGE_TASK, UNDETERMINED, Head
 from models.scores import DECIMALS, Prepared, TaskScore, TextScores
 
 #: A sigmoid head's answer when no label reaches its threshold.
@@ -51,21 +51,46 @@ class HeadReader:
         self.head = head
         self.columns = slice(offset + head.slice[0], offset + head.slice[1])
         self._labels = head.labels
-        self._thresholds = np.array(
-            [head.thresholds.get(label, 0.0) for label in head.labels], dtype=np.float32
-        )
+        self._curves = {head.labels.index(label): curve for label, curve in head.curves.items()}
         self._top = head.top if 0 < head.top < len(head.labels) else 0
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """This head's probabilities, shape (texts, labels)."""
+        """This head's calibrated probabilities, shape (texts, labels)."""
         part = logits[:, self.columns]
-        return softmax(part) if self.head.activation == "softmax" else sigmoid(part)
+        if self.head.activation == "softmax":
+            return softmax(part / np.float32(self.head.temperature))
+        if self._curves:
+            part = part.copy()
+            for column, curve in self._curves.items():
+                part[:, column] = curve(part[:, column])
+        return sigmoid(part)
+
+    def thresholds(self, lang: str | None = None) -> NDArray[np.float32]:
+        """The threshold of each label for texts in the language `lang`; None: in any."""
+        own = self.head.by_language.get(lang, {}) if lang is not None else {}
+        general = self.head.thresholds
+        return np.array(
+            [
+                own[label].threshold if label in own else general.get(label, 0.0)
+                for label in self._labels
+            ],
+            dtype=np.float32,
+        )
 
     def read(
-        self, probabilities: NDArray[np.float32], unsupported: Sequence[bool]
+        self,
+        probabilities: NDArray[np.float32],
+        unsupported: Sequence[bool],
+        thresholds: NDArray[np.float32] | None = None,
     ) -> list[TaskScore]:
-        """The answers, one a row of `probabilities`."""
-        labels, scores = self._answers(probabilities)
+        """The answers, one a row of `probabilities`.
+
+        `thresholds` are of the labels, shape (labels,) or (texts, labels); None: the head's own
+        for any language.
+        """
+        if thresholds is None:
+            thresholds = self.thresholds()
+        labels, scores = self._answers(probabilities, thresholds)
         return [
             TaskScore(label, score, named, off)
             for label, score, named, off in zip(
@@ -73,18 +98,27 @@ class HeadReader:
             )
         ]
 
-    def _answers(self, probabilities: NDArray[np.float32]) -> tuple[list[str], list[float]]:
+    def label_indices(
+        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32] | None = None
+    ) -> NDArray[np.intp]:
+        """The index of each row's label, -1 for `none` (sigmoid) or `und` (softmax)."""
+        best: NDArray[np.intp]
         if self.head.activation == "softmax":
             best = probabilities.argmax(axis=1)
-            labels = [self._labels[i] for i in best.tolist()]
-        else:
-            reached = np.where(probabilities >= self._thresholds, probabilities, -1.0)
-            best = reached.argmax(axis=1)
-            some = reached.max(axis=1, initial=-1.0) >= 0.0
-            labels = [
-                self._labels[i] if ok else NO_LABEL
-                for i, ok in zip(best.tolist(), some.tolist(), strict=True)
-            ]
+            doubtful = probabilities.max(axis=1, initial=0.0) < self.head.undetermined
+            return np.where(doubtful, -1, best)
+        if thresholds is None:
+            thresholds = self.thresholds()
+        reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+        best = reached.argmax(axis=1)
+        return np.where(reached.max(axis=1, initial=-1.0) >= 0.0, best, -1)
+
+    def _answers(
+        self, probabilities: NDArray[np.float32], thresholds: NDArray[np.float32]
+    ) -> tuple[list[str], list[float]]:
+        # The name for -1 is the last.
+        names = [*self._labels, UNDETERMINED if self.head.activation == "softmax" else NO_LABEL]
+        labels = [names[i] for i in self.label_indices(probabilities, thresholds).tolist()]
         return labels, _rounded(probabilities.max(axis=1, initial=0.0))
 
     def _named(self, probabilities: NDArray[np.float32]) -> list[dict[str, float]]:
@@ -108,27 +142,36 @@ class HeadSet:
 
     def __init__(self, readers: Mapping[str, HeadReader]) -> None:
         self._readers = dict(readers)
-        language = self._readers.get(LANGUAGE_TASK)
         self._known: dict[str, NDArray[np.bool_]] = {}
-        if language is not None:
-            for task, reader in self._readers.items():
-                if reader.head.languages:
-                    known = set(reader.head.languages)
-                    self._known[task] = np.array([x in known for x in language.head.labels])
+        self._thresholds: dict[str, NDArray[np.float32]] = {}
+        language = self._readers.get(LANGUAGE_TASK)
+        labels = [] if language is None else language.head.labels
+        for task, reader in self._readers.items():
+            head = reader.head
+            if head.languages and labels:
+                known = {*head.languages, UNDETERMINED}
+                self._known[task] = np.array([label in known for label in labels])
+            if not set(head.by_language).isdisjoint(labels):
+                # The last row is for texts whose language is not sure.
+                rows = [reader.thresholds(label) for label in labels]
+                self._thresholds[task] = np.stack([*rows, reader.thresholds()])
 
     def finish(self, prepared: Prepared, logits: NDArray[np.float32]) -> list[TextScores]:
         """Every task's answer for every text, in the order of the rows of `logits`."""
         probabilities = {task: r.probabilities(logits) for task, r in self._readers.items()}
-        no_doubt = [False] * len(logits)
-        answers: list[list[TaskScore]] = []
+        spoken = np.full(len(logits), -1, dtype=np.intp)
         language = probabilities.get(LANGUAGE_TASK)
+        if language is not None:
+            sure = language.max(axis=1, initial=0.0) >= SURE_OF_LANGUAGE
+            spoken = np.where(sure, language.argmax(axis=1), -1)
+        answers: list[list[TaskScore]] = []
         for task, reader in self._readers.items():
-            unsupported = no_doubt
-            if language is not None and task in self._known:
-                known = self._known[task][language.argmax(axis=1)]
-                sure = language.max(axis=1, initial=0.0) >= SURE_OF_LANGUAGE
-                unsupported = (sure & ~known).tolist()
-            answers.append(reader.read(probabilities[task], unsupported))
+            thresholds = self._thresholds.get(task)
+            if thresholds is not None:
+                thresholds = thresholds[spoken]
+            answers.append(
+                reader.read(probabilities[task], self._unsupported(task, spoken), thresholds)
+            )
         tasks = tuple(self._readers)
         return [
             TextScores(dict(zip(tasks, row, strict=True)), truncated, cleaned)
@@ -136,3 +179,11 @@ class HeadSet:
                 zip(*answers, strict=True), prepared.truncated, prepared.cleaned, strict=True
             )
         ]
+
+    def _unsupported(self, task: str, language: NDArray[np.intp]) -> list[bool]:
+        """Where the text's language (index, -1: not sure) is one that the task does not claim."""
+        known = self._known.get(task)
+        if known is None:
+            return [False] * len(language)
+        off: list[bool] = ((language >= 0) & ~known[language]).tolist()
+        return off

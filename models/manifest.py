@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from models.curves import Curve
 from models.errors import ManifestError, ModelFileError
 
 MANIFEST_SCHEMA: Final = "tidegate.models.v1"
@@ -26,11 +27,29 @@ LANGUAGE_TASK: Final = "language"
 UNDETERMINED: Final = "und"
 #: What `check_files` says of a model that has no files yet.
 NOT_EXPORTED: Final = "not exported yet"
+#: Keys of a head that are tables of their own in the file, and those left out at their default.
+_HEAD_TABLES: Final = ("curves", "measured", "by_language")
+_HEAD_DEFAULTS: Final = {"temperature": 1.0, "undetermined": 0.0}
 _HASH_CHUNK = 1 << 20
 T = TypeVar("T")
 
 Threshold = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a threshold gave on the dev rows that know the label, `positives` of them with it."""
+
+    precision: Threshold
+    recall: Threshold
+    rows: int
+    positives: int
+
+
+class LanguageThreshold(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A label's threshold for posts in one language, and what it gave on that language's rows."""
+
+    threshold: Threshold
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +59,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     its threshold; the answer is the highest label at or over its own, or `none`.
     `languages` are those the task claims by its dev figures, empty where that is not known; `top` is how
     many scores a label record carries (0: all).
+
+    Calibration: a softmax head's logits are divided by `temperature`, a sigmoid head's go through
+    its `curves`, label by label. `thresholds` count for every language without one of its own in
+    `by_language`; `measured` is what they gave on dev. A softmax head answers `und` where its best
+    probability is under `undetermined`.
     """
 
     activation: Literal["softmax", "sigmoid"]
@@ -48,6 +72,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     thresholds: dict[str, Threshold] = msgspec.field(default_factory=dict)
     languages: list[str] = msgspec.field(default_factory=list)
     top: Annotated[int, msgspec.Meta(ge=0)] = 0
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    undetermined: Threshold = 0.0
+    curves: dict[str, Curve] = msgspec.field(default_factory=dict)
+    measured: dict[str, Measured] = msgspec.field(default_factory=dict)
+    by_language: dict[str, dict[str, LanguageThreshold]] = msgspec.field(default_factory=dict)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,8 +89,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Parity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The graph against the PyTorch model it was exported from, on the same posts.
 
-    `largest_change` is of any score, `agreement` the share of posts with the same label in every
-    task.
+    `largest_change` is of any score, `agreement` the share of posts with the same label, of the
+    task where it is lowest.
     """
 
     posts: int
@@ -74,7 +103,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `devices` are where the graph runs as it was measured, best first. A model with a `source` and
     no `files` is a plan: `tidegate models export` makes the files. `pad_id` is the tokenizer's
-    padding, where it has another name than `<pad>` or `[PAD]`.
+    padding, where it has another name than `<pad>` or `[PAD]`; `fused` counts the graph's fused
+    operators. A model that `reads` n-grams is `models.language`'s: its `tokenizer` is their
+    vocabulary, its `max_tokens` the letters of a text that it looks at.
     """
 
     id: str
@@ -87,8 +118,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     files: dict[str, Sha256]
     heads: dict[str, Head]
     devices: list[Literal["cpu", "cuda"]] = msgspec.field(default_factory=lambda: ["cpu", "cuda"])
+    reads: Literal["tokens", "ngrams"] = "tokens"
     precision: Literal["fp32", "fp16", "int8", "dynamic-int8"] | None = None
     pad_id: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    fused: dict[str, int] | None = None
     source: Source | None = None
     parity: Parity | None = None
 
@@ -351,12 +384,28 @@ def _head_contradictions(head: Head) -> Iterator[str]:
     for label in head.thresholds:
         if label not in head.labels:
             yield f"threshold of `{label}`, which is not one of its labels"
-    if head.activation == "softmax" and head.thresholds:
+    if head.activation == "softmax" and (head.thresholds or head.by_language):
         yield "thresholds belong to `sigmoid`; `softmax` answers the most probable label"
+    yield from _calibration_contradictions(head)
     if head.activation == "sigmoid":
         for label in head.labels:
             if label not in head.thresholds:
                 yield f"label `{label}` has no threshold"
+
+
+def _calibration_contradictions(head: Head) -> Iterator[str]:
+    if head.activation == "softmax" and head.curves:
+        yield "curves belong to `sigmoid`; `softmax` has a `temperature`"
+    if head.activation == "sigmoid" and head.temperature != 1.0:
+        yield "a `temperature` belongs to `softmax`; `sigmoid` has `curves`"
+    named = {("curve", label) for label in head.curves}
+    named |= {("measurement", label) for label in head.measured}
+    named |= {(f"`{lang}` threshold", x) for lang, own in head.by_language.items() for x in own}
+    for what, label in sorted(named):
+        if label not in head.labels:
+            yield f"{what} of `{label}`, which is not one of its labels"
+    for label, curve in head.curves.items():
+        yield from (f"curve of `{label}`: {problem}" for problem in curve.problems())
 
 
 def manifest_toml(
@@ -382,13 +431,22 @@ def manifest_toml(
         lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in given.items())]
         lines += ["", f"[{table}.files]", *(f"{_key(k)} = {_toml(v)}" for k, v in files.items())]
         for task, head in heads.items():
+            at = f"{table}.heads.{_key(task)}"
             values = msgspec.structs.asdict(head)
+            tables = [values.pop(key) for key in _HEAD_TABLES]
             thresholds = values.pop("thresholds")
-            lines += ["", f"[{table}.heads.{_key(task)}]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+            lines += ["", f"[{at}]"]
+            lines += [
+                f"{key} = {_toml(value)}"
+                for key, value in values.items()
+                if value != _HEAD_DEFAULTS.get(key)
+            ]
             if thresholds:
-                inner = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in thresholds.items())
-                lines.append(f"thresholds = {{ {inner} }}")
+                lines.append(f"thresholds = {_toml(thresholds)}")
+            for key, inner in zip(_HEAD_TABLES, tables, strict=True):
+                if inner:
+                    lines += ["", f"[{at}.{key}]"]
+                    lines += [f"{_key(name)} = {_toml(value)}" for name, value in inner.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -397,13 +455,16 @@ def _key(name: str) -> str:
     return name if bare else _toml(name)
 
 
-def _toml(value: str | float | list[str] | tuple[int, ...] | msgspec.Struct) -> str:
+def _toml(
+    value: str | float | list[Any] | tuple[int, ...] | dict[str, Any] | msgspec.Struct,
+) -> str:
     """A TOML value; JSON's strings, numbers and arrays are TOML's, but for DEL.
 
-    A struct is an inline table without the fields that are None.
+    A struct or a dictionary is an inline table without the fields that are None.
     """
     if isinstance(value, msgspec.Struct):
-        fields = msgspec.structs.asdict(value).items()
-        inner = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in fields if v is not None)
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
         return f"{{ {inner} }}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -7,7 +7,7 @@ neither padding nor neighbours reach the answer (docs/models/quantisation.md).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.batch import Batch, pad_batches
+from models.batch import Feeds, pad_batches
 from models.errors import ManifestError, ModelFileError
 from models.heads import HeadReader, HeadSet
+from models.language.member import ngram_batches
+from models.language.vocabulary import Vocabulary
 from models.manifest import Manifest, Model, load_manifest
 from models.null import NULL_PRESET, NullScorer
 from models.pieces import MAX_WINDOWS, Cutting, Pieces, combine, overlap_tokens
@@ -39,10 +41,12 @@ class _Member:
 
     model: Model
     session: GraphSession
-    tokenizer: Tokenizer
-    pad_id: int
-    special_tokens: list[str]
     offset: int
+    tokenizer: Tokenizer = None
+    pad_id: int = 0
+    special_tokens: list[str] = field(default_factory=list)
+    #: Of a model that reads n-grams; it has no tokenizer.
+    vocabulary: Vocabulary | None = None
 
     @property
     def width(self) -> int:
@@ -55,7 +59,7 @@ class _Member:
         return any(head.activation == "sigmoid" for head in self.model.heads.values())
 
     def infer(
-        self, batches: Sequence[Batch], pieces: Pieces | None, texts: int, session: GraphSession
+        self, batches: Sequence[Feeds], pieces: Pieces | None, texts: int, session: GraphSession
     ) -> NDArray[np.float32]:
         """Logits of shape (texts, width)."""
         rows = texts if pieces is None else len(pieces.owner)
@@ -108,11 +112,7 @@ class OnnxScorer:
                 graph, device=device, runs_on=list(model.devices), threads=threads
             )
             _check_labels(name, manifest.model(name), session)
-            tokenizer, pad_id = _load_tokenizer(
-                manifest.file(model, model.tokenizer), model.max_tokens, model.pad_id
-            )
-            special = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
-            self._members.append(_Member(model, session, tokenizer, pad_id, special, offset))
+            self._members.append(_member(manifest, model, session, offset))
             for task, head in model.heads.items():
                 readers[task] = HeadReader(head, offset)
                 self._models[task] = ModelVersion(model.id, model.version)
@@ -134,9 +134,13 @@ class OnnxScorer:
         """Clean, tokenise, sort by length and cut into batches by token budget."""
         truncated = [False] * len(texts)
         cleaned = [False] * len(texts)
-        batches: list[list[Batch]] = []
+        batches: list[Sequence[Feeds]] = []
         pieces: list[Pieces | None] = []
         for member in self._members:
+            if member.vocabulary is not None:
+                batches.append(ngram_batches(texts, member.vocabulary))
+                pieces.append(None)
+                continue
             limit = member.model.max_tokens
             readable: list[str] = []
             for i, text in enumerate(texts):
@@ -222,6 +226,15 @@ def load_scorer(
         windows=windows,
         second_views=second_views,
     )
+
+
+def _member(manifest: Manifest, model: Model, session: GraphSession, offset: int) -> _Member:
+    path = manifest.file(model, model.tokenizer)
+    if model.reads == "ngrams":
+        return _Member(model, session, offset, vocabulary=Vocabulary.load(path))
+    tokenizer, pad_id = _load_tokenizer(path, model.max_tokens, model.pad_id)
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    return _Member(model, session, offset, tokenizer, pad_id, special)
 
 
 def _load_tokenizer(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,12 +15,30 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.batch import Batch
+from models.batch import Feeds
 from models.errors import ModelRuntimeError
 
 #: Key of the label list in the metadata of a graph that `models.quantise` wrote.
 LABELS_METADATA: Final = "tidegate.labels"
+#: Input of a graph that reads n-grams (`models.language`) where others read tokens.
+NGRAM_INPUT: Final = "ngrams"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+#: Operators that only fusing or our own writer makes; their number says whether it worked.
+_FUSED: Final = frozenset(
+    {"Attention", "MultiHeadAttention", "SkipLayerNormalization", "EmbedLayerNormalization",
+     "BiasGelu", "FastGelu", "Gelu", "MatMulIntegerToFloat", "MatMulNBits"}
+)  # fmt: skip
+
+
+def fused_operators(graph: Path) -> dict[str, int]:
+    """How many of each fused operator the graph in the file `graph` has."""
+    import onnx
+
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    counts = Counter(node.op_type for node in nodes if node.op_type in _FUSED)
+    return dict(sorted(counts.items()))
 
 
 def available_threads() -> int:
@@ -117,7 +136,7 @@ class GraphSession:
         self.path = path
         self.device = kind if kind == "cpu" else f"{kind}:{number}"
         self._inputs = {node.name for node in self._session.get_inputs()}
-        unknown = self._inputs - {"input_ids", "attention_mask", "token_type_ids"}
+        unknown = self._inputs - {"input_ids", "attention_mask", "token_type_ids", NGRAM_INPUT}
         if unknown:
             raise ModelRuntimeError(
                 f"the graph wants the input `{min(unknown)}`, which no tokenizer gives",
@@ -135,19 +154,19 @@ class GraphSession:
         labels = metadata.get(LABELS_METADATA)
         return None if labels is None else list(json.loads(labels))
 
-    def run(self, batch: Batch) -> NDArray[np.float32]:
+    def run(self, batch: Feeds) -> NDArray[np.float32]:
         """Logits of one batch, shape (rows, width).
 
         Raises:
             ModelRuntimeError: the session failed.
         """
-        feeds = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        feeds = dict(batch.feeds)
         if "token_type_ids" in self._inputs:
-            feeds["token_type_ids"] = np.zeros_like(batch.input_ids)
+            feeds["token_type_ids"] = np.zeros_like(feeds["input_ids"])
         try:
             logits: NDArray[np.float32] = self._session.run(self._output, feeds)[0]
         except Exception as exc:  # onnxruntime raises a family of types with no common base
-            rows, tokens = batch.input_ids.shape
+            rows, tokens = next(iter(feeds.values())).shape
             raise ModelRuntimeError(
                 f"onnxruntime failed on {rows} texts of {tokens} tokens: {_first_line(exc)}",
                 where=str(self.path),
