@@ -3,6 +3,7 @@
     TidegateError                (models.errors)
     ├── ModelError …             (models.errors)
     ├── ConfigError              a setting, an option or a config file is wrong
+    │   └── HooksFileError       the hooks' targets, with every mistake in the file
     ├── PolicyError              rules that cannot be loaded, with every mistake in them
     ├── MissingExtraError        an optional part is not installed: package, Java, browser
     ├── BrokerError              the broker cannot be reached, refuses, or lost us
@@ -25,6 +26,8 @@ from models.errors import (
     ModelError,
     ModelFileError,
     ModelRuntimeError,
+    ModelSourceError,
+    ParityError,
     TidegateError,
 )
 
@@ -32,13 +35,16 @@ __all__ = [
     "BrokerError",
     "ConfigError",
     "DeliveryError",
+    "HooksFileError",
     "ManifestError",
     "MissingExtraError",
     "ModelBuildError",
     "ModelError",
     "ModelFileError",
     "ModelRuntimeError",
+    "ModelSourceError",
     "PolicyError",
+    "ParityError",
     "PostError",
     "SourceError",
     "StallError",
@@ -48,6 +54,19 @@ __all__ = [
 
 class ConfigError(TidegateError):
     """A setting, an option or a configuration file is wrong."""
+
+
+class HooksFileError(ConfigError):
+    """The file of the hooks' targets cannot be used.
+
+    Args:
+        message: one line about every mistake in it.
+        rendered: the mistakes as a compiler shows them: place, fact, line, caret, hint.
+    """
+
+    def __init__(self, message: str, *, rendered: str = "", hint: str | None = None) -> None:
+        super().__init__("\n\n".join(part for part in (message, rendered) if part), hint=hint)
+        self.rendered = rendered
 
 
 class PolicyError(TidegateError):

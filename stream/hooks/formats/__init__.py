@@ -1,0 +1,1 @@
+"""The wire formats: from decisions and alerts to requests, mails and lines. Pure."""

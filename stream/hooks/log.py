@@ -1,0 +1,269 @@
+"""The delivery log: the topic `deliveries`, read, and what it remembers of a target after a crash.
+
+A target's log lies in one partition, by the checksum of its name. A crash loses what was in
+memory: how often a record was tried, when it is due, and which later ones were delivered while it
+waited. The end of the log has all three, so that a restart goes on with the schedule and delivers
+little twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from stream.errors import BrokerError
+from stream.hooks.events import Event, Place, decode_event
+from stream.hooks.schedule import JITTER
+from stream.kafka.client import kafka_python_config, reason_of
+from stream.kafka.offsets import OffsetRange, offset_ranges
+from stream.outcomes import Delivery, decode_delivery
+from stream.settings import KafkaSettings
+from stream.topics import ALERTS, DECISIONS, DELIVERIES
+
+#: Of a target's log so many of the newest records are read after a start; more than a window.
+REMEMBERED: Final = 50_000
+_SILENCE_TIMEOUT_S: Final = 30.0
+
+
+def log_partition(target: str, partitions: int) -> int:
+    """The partition of `deliveries` that holds a target's log."""
+    return zlib.crc32(target.encode()) % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which deliveries are meant; an empty filter means all. `ids` are of records or posts."""
+
+    targets: frozenset[str] = frozenset()
+    states: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
+    since: datetime | None = None
+
+    def __call__(self, delivery: Delivery) -> bool:
+        """Whether the delivery is meant."""
+        if self.targets and delivery.target not in self.targets:
+            return False
+        if self.states and delivery.state not in self.states:
+            return False
+        if self.ids and not self.ids & {delivery.record_id, delivery.post_id, delivery.delivery_id}:
+            return False
+        return self.since is None or moment_of(delivery.at) >= self.since
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the log says of one record: how it stands, how often it was tried, when it is due."""
+
+    record_id: str
+    state: str
+    attempt: int
+    since: float
+    due: float
+
+    def step(self, schedule: Sequence[float]) -> int:
+        """How far the schedule is, by the time between the first attempt and the next.
+
+        Not by the number of attempts: those that a target asked to put off do not count.
+        """
+        passed_s, at_s, step = self.due - self.since, 0.0, 0
+        for number, span_s in enumerate(schedule):
+            at_s += span_s * (1 - JITTER)
+            if at_s <= passed_s:
+                step = number
+        return step
+
+
+class Memory:
+    """What the end of a target's log says, by the place of the record."""
+
+    def __init__(self, deliveries: Iterable[Delivery]) -> None:
+        self._by_place: dict[str, Remembered] = {}
+        for delivery in deliveries:
+            place = place_of(delivery)
+            if place is None:
+                continue
+            at = moment_of(delivery.at).timestamp()
+            known = self._by_place.get(str(place))
+            since = at if known is None or known.record_id != delivery.record_id else known.since
+            due = at if delivery.next_at is None else moment_of(delivery.next_at).timestamp()
+            self._by_place[str(place)] = Remembered(
+                delivery.record_id, delivery.state, delivery.attempt, since, due
+            )
+
+    def __len__(self) -> int:
+        """How many records are remembered."""
+        return len(self._by_place)
+
+    def of(self, event: Event) -> Remembered | None:
+        """What is known of an event; the record must be the same, not only its place."""
+        found = self._by_place.get(str(event.place))
+        return found if found is not None and found.record_id == event.record_id else None
+
+
+def place_of(delivery: Delivery) -> Place | None:
+    """Where the record of a delivery was read; None for one that was in no topic."""
+    rest = delivery.delivery_id.removeprefix(f"{delivery.target}/").rpartition("#")[0]
+    topic, _, rest = rest.partition("/")
+    partition, _, offset = rest.partition("/")
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
+        return None
+    return Place(topic, int(partition), int(offset))
+
+
+def moment_of(text: str) -> datetime:
+    """A time of a record; the beginning of time where it is none."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def read_log(
+    kafka: KafkaSettings,
+    wanted: Callable[[Delivery], bool],
+    *,
+    target: str | None = None,
+    most: int | None = None,
+) -> Iterator[Delivery]:
+    """The wanted deliveries that are in the topic now, oldest first within each partition.
+
+    Args:
+        kafka: the broker.
+        wanted: a `LogFilter`, or any other question.
+        target: read this target's partition only.
+        most: of each partition, only so many of the newest.
+
+    Raises:
+        BrokerError: the broker does not answer, or goes away in the middle.
+    """
+    topic = DELIVERIES.full_name(kafka.topic_prefix)
+    for _, _, value in read_topic(
+        kafka, topic, lambda n: None if target is None else {log_partition(target, n)}, most
+    ):
+        with contextlib.suppress(msgspec.DecodeError):
+            delivery = decode_delivery(value or b"")
+            if wanted(delivery):
+                yield delivery
+
+
+def remember(kafka: KafkaSettings, target: str) -> Memory:
+    """What the end of the target's log says.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    wanted = LogFilter(targets=frozenset({target}))
+    return Memory(read_log(kafka, wanted, target=target, most=REMEMBERED))
+
+
+def read_topic(
+    kafka: KafkaSettings,
+    topic: str,
+    chosen: Callable[[int], set[int] | None] = lambda _: None,
+    most: int | None = None,
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """Partition, offset and value of what is in a topic now.
+
+    Args:
+        kafka: the broker.
+        topic: its full name.
+        chosen: told the number of partitions, says which to read; None: all of them.
+        most: of each partition, only so many of the newest.
+
+    Raises:
+        BrokerError: the broker does not answer, or goes away in the middle.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+    from kafka.errors import KafkaError
+
+    try:
+        consumer = KafkaConsumer(**kafka_python_config(kafka), enable_auto_commit=False)
+        with contextlib.closing(consumer):
+            numbers = consumer.partitions_for_topic(topic) or set()
+            wanted = chosen(len(numbers)) if numbers else set()
+            numbers = numbers if wanted is None else numbers & wanted
+            ranges = offset_ranges(kafka, [(topic, number) for number in sorted(numbers)])
+            left = {}
+            for (name, number), each in ranges.items():
+                first = each.first if most is None else max(each.first, each.end - most)
+                if each.end > first:
+                    left[TopicPartition(name, number)] = OffsetRange(first, each.end)
+            consumer.assign(list(left))
+            for partition, each in left.items():
+                consumer.seek(partition, each.first)
+            yield from _until_ends(consumer, left)
+    except KafkaError as exc:
+        raise BrokerError(f"the topic cannot be read: {reason_of(exc)}", where=topic) from exc
+
+
+def _until_ends(
+    consumer: Any, left: dict[Any, OffsetRange]
+) -> Iterator[tuple[int, int, bytes | None]]:
+    heard_s = time.monotonic()
+    while left:
+        batch = consumer.poll(timeout_ms=200)
+        if batch:
+            heard_s = time.monotonic()
+        elif time.monotonic() - heard_s > _SILENCE_TIMEOUT_S:
+            raise BrokerError("the broker gives no more records", where=next(iter(left)).topic)
+        for partition, records in batch.items():
+            for record in records:
+                if partition in left and record.offset < left[partition].end:
+                    yield partition.partition, record.offset, record.value
+        for partition in list(left):
+            # The position, not the last record: offsets may have gaps at the end.
+            if consumer.position(partition) >= left[partition].end:
+                del left[partition]
+                consumer.pause(partition)
+
+
+def events_at(kafka: KafkaSettings, places: Iterable[Place]) -> Iterator[Event]:
+    """The events at these places, as far as the topics still hold them.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+    from kafka.errors import KafkaError
+
+    kinds = {
+        DECISIONS.full_name(kafka.topic_prefix): "decision",
+        ALERTS.full_name(kafka.topic_prefix): "alert",
+    }
+    wanted: dict[tuple[str, int], list[int]] = {}
+    for place in places:
+        if place.topic in kinds:
+            wanted.setdefault((place.topic, place.partition), []).append(place.offset)
+    ranges = offset_ranges(kafka, wanted)
+    try:
+        consumer = KafkaConsumer(**kafka_python_config(kafka), enable_auto_commit=False)
+        with contextlib.closing(consumer):
+            for (topic, number), offsets in wanted.items():
+                first, end = ranges[topic, number]
+                inside = sorted({offset for offset in offsets if first <= offset < end})
+                if not inside:
+                    continue
+                partition = TopicPartition(topic, number)
+                consumer.assign([partition])
+                consumer.seek(partition, inside[0])
+                for _, offset, value in _until_ends(
+                    consumer, {partition: OffsetRange(inside[0], inside[-1] + 1)}
+                ):
+                    if offset in inside:
+                        yield from _decoded(kinds, Place(topic, number, offset), value)
+    except KafkaError as exc:
+        raise BrokerError(f"the records cannot be read: {reason_of(exc)}") from exc
+
+
+def _decoded(kinds: Mapping[str, str], place: Place, value: bytes | None) -> Iterator[Event]:
+    with contextlib.suppress(msgspec.DecodeError):
+        kind = kinds[place.topic]
+        yield decode_event("decision" if kind == "decision" else "alert", value or b"", place)
