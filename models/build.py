@@ -31,7 +31,7 @@ from models.figures import (
 )
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, manifest_toml, sha256_of
 from models.scorer import BATCH_TOKENS
-from models.session import available_threads
+from models.session import available_threads, fused_operators
 from models.text import clean, cut
 from models.training.data import TASKS, TaskData, TaskName, find_part, read_task, read_tsv
 
@@ -265,6 +265,8 @@ def _undescribed(plan: Build) -> Manifest:
         files={file: sha256_of(plan.folder / file) for file in (_GRAPH, _TOKENIZER)},
         heads=heads,
         devices=settings["devices"],
+        precision="int8",
+        fused=fused_operators(plan.folder / _GRAPH),
     )
     return Manifest(
         path=plan.out / "manifest.toml",

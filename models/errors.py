@@ -5,6 +5,8 @@
         ├── ManifestError      the manifest is not what it should be
         ├── ModelFileError     a file is missing or is not the file the manifest names
         ├── ModelRuntimeError  onnxruntime refuses: provider, graph, memory
+        ├── ModelSourceError   a PyTorch model cannot be had, loaded or understood
+        ├── ParityError        an exported graph answers otherwise than its PyTorch model
         └── ModelBuildError    training, export or quantisation
 
 `stream.errors` continues the tree for everything that moves.
@@ -52,3 +54,11 @@ class ModelRuntimeError(ModelError):
 
 class ModelBuildError(ModelError):
     """A model could not be trained, exported, quantised or measured."""
+
+
+class ModelSourceError(ModelError):
+    """A PyTorch model cannot be had, cannot be loaded, or is not what the task needs."""
+
+
+class ParityError(ModelError):
+    """A graph is further from its PyTorch model than the stated bound."""

@@ -83,7 +83,7 @@ class ModelSettings(_Section):
         4, ge=1, le=64, description="most overlapping windows of one long post that are scored"
     )
     second_views: bool = Field(
-        False, description="score disguised words (look-alikes, leet, spaced) a second time"
+        True, description="score disguised words (look-alikes, leet, spaced) a second time"
     )
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stream.cli import models_adopt
+from stream.cli.models_progress import steps_progress
 from stream.cli.options import JsonOption
 from stream.cli.output import count, print_json, print_table
 from stream.settings import load_settings
@@ -20,7 +18,9 @@ if TYPE_CHECKING:
     from models.evaluate import Evaluation
     from models.manifest import Manifest, Model
 
-app = typer.Typer(name="models", help="Show, check, measure and make models.", no_args_is_help=True)
+app = typer.Typer(
+    name="models", help="Show, add, check, measure and make models.", no_args_is_help=True
+)
 
 ManifestOption = Annotated[
     Path | None,
@@ -125,10 +125,16 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Compare every file's sha256 with the manifest's; exit code 1 if one differs."""
+    from models.manifest import NOT_EXPORTED
+
     found = _manifest(manifest)
     names = [name] if name is not None else list(found.models)
     checks = [check for each in names for check in found.check_files(each)]
-    problems = sum(check.problem is not None for check in checks)
+    # A model that nobody asked for by name may be a plan still.
+    problems = sum(
+        check.problem is not None and (check.problem != NOT_EXPORTED or name is not None)
+        for check in checks
+    )
     if as_json:
         print_json(
             {
@@ -177,7 +183,7 @@ def evaluate(
 
     found = _manifest(manifest)
     found.verify(model)
-    with _progress() as report:
+    with steps_progress() as report:
         evaluation = measure(
             found,
             model,
@@ -230,7 +236,7 @@ def build(
     from models.build import build as make
 
     path = recipe or Path(str(resources.files("models") / "training" / "compact.toml"))
-    with _progress() as report:
+    with steps_progress() as report:
         evaluation = make(
             Build(
                 name=name,
@@ -266,41 +272,4 @@ def _print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     )
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float, str], None]]:
-    """Gives a function for (step, share done, remark): a bar on a terminal, else a line a step."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        seen: set[tuple[str, str]] = set()
-
-        def line(step: str, _share: float, remark: str) -> None:
-            # Only the parts of an evaluation are worth a line of their own.
-            part = remark if step == "evaluate" else ""
-            if (step, part) not in seen:
-                seen.add((step, part))
-                typer.echo(f"{step} {part}".rstrip(), err=True)
-
-        yield line
-        return
-    columns = (
-        TextColumn("{task.description:10}"),
-        BarColumn(),
-        TextColumn("{task.fields[remark]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, Any] = {}
-        last_s = 0.0
-
-        def bar(step: str, share: float, remark: str) -> None:
-            nonlocal last_s
-            now = time.monotonic()
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=1.0, remark=remark)
-            elif now - last_s < 0.1 and share < 1.0:
-                return
-            last_s = now
-            progress.update(tasks[step], completed=share, remark=remark)
-
-        yield bar
+models_adopt.register(app)
