@@ -22,6 +22,8 @@ from stream.policy.verdict import FailedRule, Verdict
 from stream.policy.vocabulary import Missing, Vocabulary
 
 Mode = Literal["live", "shadow", "off"]
+#: A post that one rule of a group matches costs a call for each of them.
+_GROUP_RULES: Final = 12
 _SEVERITY_RANK: Final = {severity: rank for rank, severity in enumerate(get_args(Severity))}
 
 
@@ -67,6 +69,19 @@ class CompiledRule:
 
 
 @dataclass(frozen=True, slots=True)
+class _Group:
+    """Rules for the same languages, and one expression that is true if any of theirs is.
+
+    Most posts match nothing. A call into CEL costs more than most conditions, and CEL's `||` is
+    false only if every side is false: one call then answers for all. True or an error asks each.
+    """
+
+    rules: tuple[CompiledRule, ...]
+    languages: frozenset[str]
+    any_holds: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
 class Safelist:
     """Whose posts no rule touches."""
 
@@ -91,6 +106,7 @@ class Policy:
         rules: every rule, also those that are off.
         windows: every count over a window that rules which are not off ask a history for.
         quota: strong actions a day over all rules, if the policy limits them.
+        lists: word lists, domain lists and patterns.
         vocabulary: the names that conditions may use.
     """
 
@@ -116,12 +132,13 @@ class Policy:
         self.compiled = tuple(compiled)
         self.rules = tuple(each.rule for each in compiled)
         self._active = tuple(each for each in compiled if each.rule.mode != "off")
+        self._groups = _groups(self._active, vocabulary, environment)
         windows = {window for each in self._active for window in each.windows}
         self.windows = tuple(sorted(windows))
         used = {name for each in self._active for name in each.names}
         self._read = tuple((n, vocabulary.names[n].read) for n in sorted(used & vocabulary.names.keys()))  # fmt: skip
         self._constants = {n: n for n in vocabulary.types if n not in vocabulary.names}
-        self._lists = lists
+        self.lists = lists
         self._current = current
 
     def evaluate(self, subject: Subject, history: History = NO_HISTORY) -> Verdict:
@@ -131,27 +148,30 @@ class Policy:
         safelist = self.safelist.exempts(subject)
         matches: list[tuple[int, RuleMatch]] = []
         failed: list[FailedRule] = []
-        for each in self._active:
-            if each.languages and language not in each.languages:
+        for group in self._groups:
+            if group.languages and language not in group.languages:
                 continue
-            if subject.at_ms >= each.expires_ms:
+            # False: none of the group's conditions is true, and none failed.
+            if group.any_holds is not None and group.any_holds.holds(facts) is False:
                 continue
-            answer = each.expression.holds(facts)
-            if answer is False:
-                continue
-            if answer is True:
-                matches.append(
-                    (each.rule.priority, _match(each, reading, values, shadow=safelist is not None))
-                )
-            elif problem := self.problem_of(answer):
-                failed.append(FailedRule(each.rule.id, each.rule.version, problem))
+            for each in group.rules:
+                if subject.at_ms >= each.expires_ms:
+                    continue
+                answer = each.expression.holds(facts)
+                if answer is True:
+                    shadow = safelist is not None
+                    matches.append(
+                        (each.rule.priority, _match(each, reading, values, shadow=shadow))
+                    )
+                elif answer is not False and (problem := self.problem_of(answer)):
+                    failed.append(FailedRule(each.rule.id, each.rule.version, problem))
         if not matches and not failed:
             return _ALLOWED if safelist is None else Verdict(safelist=safelist)
         return _verdict(matches, failed, safelist)
 
     def begin(self, subject: Subject, history: History) -> tuple[Reading, dict[str, Any], Facts]:
         """Make a post this thread's current one: what functions answer for, and the facts."""
-        reading = Reading(subject, history, self._lists)
+        reading = Reading(subject, history, self.lists)
         self._current.reading = reading
         values: dict[str, Any] = dict(self._constants)
         for name, read in self._read:
@@ -186,7 +206,7 @@ class Policy:
             version=self.version,
             quota=self.quota,
             safelist=self.safelist,
-            lists=self._lists,
+            lists=self.lists,
             vocabulary=self.vocabulary,
             environment=self.environment,
             current=self._current,
@@ -194,6 +214,26 @@ class Policy:
 
 
 _ALLOWED: Final = Verdict()
+
+
+def _groups(
+    rules: Sequence[CompiledRule], vocabulary: Vocabulary, environment: Environment
+) -> tuple[_Group, ...]:
+    together: dict[frozenset[str], list[CompiledRule]] = {}
+    alone: list[CompiledRule] = []
+    for each in rules:
+        optional = any(vocabulary.names[n].optional for n in each.names if n in vocabulary.names)
+        # A fact that posts often lack would make the group's answer an error, time and again.
+        (alone if optional else together.setdefault(each.languages, [])).append(each)
+    groups = [_Group((each,), each.languages, None) for each in alone]
+    for languages, same in together.items():
+        for begin in range(0, len(same), _GROUP_RULES):
+            part = tuple(same[begin : begin + _GROUP_RULES])
+            source = " || ".join(f"({each.rule.when}\n)" for each in part)
+            compiled = environment.compile(source) if len(part) > 1 else None
+            any_holds = compiled if isinstance(compiled, Expression) else None
+            groups.append(_Group(part, languages, any_holds))
+    return tuple(groups)
 
 
 def _match(

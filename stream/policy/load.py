@@ -92,7 +92,13 @@ def load(path: Path | None = None, *, tasks: Sequence[Task] | None = None) -> Lo
         version=_version(files, compiled),
         quota=files.quota,
         safelist=Safelist(files.safe_authors, files.safe_languages),
-        lists=Lists(WordIndex(files.words), files.domains, compiler.patterns, files.safe_domains),
+        lists=Lists(
+            WordIndex(files.words),
+            files.domains,
+            compiler.patterns,
+            files.safe_domains,
+            _contents(files),
+        ),
         vocabulary=vocabulary,
         environment=environment,
         current=current,
@@ -121,6 +127,23 @@ def read_files(path: Path, found: Diagnostics) -> RuleFiles:
         if document is not None:
             read_rule_file(document, each.parent, files)
     return files
+
+
+def _contents(files: RuleFiles) -> dict[str, frozenset[str]]:
+    words = {
+        name: frozenset([*words.terms, *(f"allow: {term}" for term in words.allow)])
+        for name, words in files.words.items()
+    }
+    safe = {
+        "safelist.authors": files.safe_authors,
+        "safelist.languages": files.safe_languages,
+        "safelist.domains": files.safe_domains,
+    }
+    return {
+        **words,
+        **files.domains,
+        **{name: entries for name, entries in safe.items() if entries},
+    }
 
 
 def _version(files: RuleFiles, compiled: Sequence[CompiledRule]) -> str:

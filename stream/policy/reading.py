@@ -20,6 +20,8 @@ from stream.policy.words import Hit, WordIndex
 
 _QUIET: Final = re2.Options()
 _QUIET.log_errors = False
+#: For all patterns of a policy together; RE2's default is 8 MiB for one.
+_SET_BYTES: Final = 64 << 20
 
 
 class PatternError(ValueError):
@@ -49,17 +51,36 @@ class Lists:
         domains: Mapping[str, frozenset[str]],
         patterns: Mapping[str, Any],
         safe_domains: frozenset[str] = frozenset(),
+        contents: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self.words = words
         self.domains = domains
         self.patterns = patterns
         self.safe_domains = safe_domains
+        #: List or safelist to its entries as they were written, for comparing policies.
+        self.contents = contents or {}
+        self._numbers = tuple(patterns)
+        self._set: Any = None
+        if len(patterns) > 1:
+            options = re2.Options()
+            options.log_errors = False
+            options.max_mem = _SET_BYTES
+            self._set = re2.Set.SearchSet(options)
+            for pattern in patterns:
+                self._set.Add(pattern)
+            self._set.Compile()
+
+    def found(self, text: str) -> frozenset[str] | None:
+        """The patterns that are in the text, all in one pass; None where there is no set."""
+        if self._set is None:
+            return None
+        return frozenset(self._numbers[number] for number in self._set.Match(text) or ())
 
 
 class Reading:
     """One post being judged."""
 
-    __slots__ = ("_counts", "_hits", "_hosts", "_matched", "history", "lists", "subject")
+    __slots__ = ("_counts", "_found", "_hits", "_hosts", "_matched", "history", "lists", "subject")
 
     def __init__(self, subject: Subject, history: History, lists: Lists) -> None:
         self.subject = subject
@@ -67,6 +88,7 @@ class Reading:
         self.lists = lists
         self._hits: Mapping[str, Sequence[Hit]] | None = None
         self._hosts: tuple[str, ...] | None = None
+        self._found: frozenset[str] | None = None
         self._matched: dict[str, bool] = {}
         self._counts: dict[tuple[str, str, str], int] = {}
 
@@ -92,6 +114,10 @@ class Reading:
 
     def matches(self, pattern: str) -> bool:
         """Is the regular expression anywhere in the text?"""
+        if self._found is None:
+            self._found = self.lists.found(self.subject.text)
+        if self._found is not None and pattern in self.lists.patterns:
+            return pattern in self._found
         known = self._matched.get(pattern)
         if known is None:
             compiled = self.lists.patterns.get(pattern) or compiled_pattern(pattern)

@@ -50,7 +50,7 @@ class Subject:
         self.post_id = post_id
         self.labels = labels
         self.post = post
-        self.text = (post.text or "") if post else ""
+        self.text = _readable((post.text or "") if post else "")
         self.at_ms = at_ms
 
     @classmethod
@@ -149,6 +149,15 @@ def host_of(link: str) -> str | None:
         except UnicodeError:
             return host
     return host.removeprefix("www.") or None
+
+
+def _readable(text: str) -> str:
+    """Without lone surrogates, which are no characters and which no library takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def _fingerprint(text: str) -> str | None:

@@ -64,8 +64,9 @@ def _age_days(reading: Reading) -> float:
 
 
 def _capitals(reading: Reading) -> float:
-    letters = [char for char in reading.subject.text if char.isalpha()]
-    return sum(map(str.isupper, letters)) / len(letters) if letters else 0.0
+    text = reading.subject.text
+    capitals = sum(map(str.isupper, text))
+    return capitals / sum(map(str.isalpha, text)) if capitals else 0.0
 
 
 def _post_field(name: str, reading: Reading) -> Any:
