@@ -8,7 +8,7 @@ in stays until its window is over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from datasketches import (
@@ -86,3 +86,52 @@ def ranked(sketch: bytes | None, most: int) -> list[Ranked]:
     items = [Ranked(item, count, low, high) for item, count, low, high in found]
     items.sort(key=lambda item: (-item.posts, item.item))
     return items[:most]
+
+
+class Items:
+    """Frequent items that grow: counted exactly as long as they are few.
+
+    Args:
+        lg_size: at most 0.75 * 2^lg_size items are held; a count is then wrong by at most
+            3.5 / 2^lg_size of the total.
+    """
+
+    __slots__ = ("_sketch",)
+
+    def __init__(self, lg_size: int, stored: bytes | None = None) -> None:
+        self._sketch = (
+            frequent_strings_sketch(lg_size)
+            if stored is None
+            else frequent_strings_sketch.deserialize(stored)
+        )
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add counts of items."""
+        update = self._sketch.update
+        for item, n in counts.items():
+            update(item, n)
+
+    def serialise(self) -> bytes:
+        """As `ranked` and `merged_items` read it."""
+        stored: bytes = self._sketch.serialize()
+        return stored
+
+
+class Authors:
+    """Distinct authors that grow."""
+
+    __slots__ = ("_sketch",)
+
+    def __init__(self, stored: bytes | None = None) -> None:
+        self._sketch = new_authors() if stored is None else hll_sketch.deserialize(stored)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Add authors; those it has seen change nothing."""
+        update = self._sketch.update
+        for name in names:
+            update(name)
+
+    def serialise(self) -> bytes:
+        """As `distinct` and `merged_authors` read it."""
+        stored: bytes = self._sketch.serialize_compact()
+        return stored
