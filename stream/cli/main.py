@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from stream.errors import ConfigError, TidegateError
+from stream.errors import ConfigError, PolicyError, TidegateError
 
 #: In the order of `tidegate --help`. Each module has an `app`; one whose `app.info.name` is set
 #: is a group (`tidegate topics list`), the others are single commands.
@@ -26,11 +26,13 @@ MODULES = (
     "replay",
     "label",
     "score",
+    "policy",
     "worker",
     "dashboard",
     "topics",
     "config",
     "dead_letters",
+    "hooks",
     "models",
     "bench",
     "doctor",
@@ -69,6 +71,8 @@ for _name in MODULES:
 def print_error(error: TidegateError) -> None:
     """The error as a user reads it, on standard error: where, what, hint."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if isinstance(error, PolicyError) and error.rendered:
+        console.print(Text(error.rendered), end="\n\n")
     text = Text("error: ", style="bold red")
     text.append(
         error.message if error.where is None else f"{error.where}: {error.message}",

@@ -100,20 +100,24 @@ class Deliverer:
                     continue
 
     async def run_until_empty(self) -> None:
-        """Deliver what is in the outbox, and nothing more.
+        """Deliver what is in the outbox; stops early where the target turns out to be down.
 
         Raises:
             DeliveryError: the log could not be written.
         """
         running = asyncio.ensure_future(self.run())
         try:
-            while len(self.outbox) or self.working:
+            while self.working or (len(self.outbox) and self._is_well):
                 await asyncio.wait({running}, timeout=0.02)
                 if running.done():
                     running.result()
         finally:
             running.cancel()
             await asyncio.wait({running})
+
+    @property
+    def _is_well(self) -> bool:
+        return self.outbox.disabled is None and self.outbox.breaker.open_until is None
 
     async def _attempt(self, batch: list[Item]) -> None:
         self.working += 1
