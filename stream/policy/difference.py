@@ -42,8 +42,10 @@ def difference(old: Policy, new: Policy) -> list[Change]:
     before, after = ({rule.id: rule for rule in policy.rules} for policy in (old, new))
     changes = [_rule_change(before.get(name), after.get(name)) for name in sorted({*before, *after})]  # fmt: skip
     lists_before, lists_after = old.lists.contents, new.lists.contents
-    for name in sorted({*lists_before, *lists_after}):
-        changes.append(_list_change(name, lists_before.get(name), lists_after.get(name)))
+    changes += [
+        _list_change(name, lists_before.get(name), lists_after.get(name))
+        for name in sorted({*lists_before, *lists_after})
+    ]
     if old.quota != new.quota:
         change = FieldChange("quota", _text(old.quota), _text(new.quota))
         changes.append(Change("changed", "policy", "quota", (change,)))
