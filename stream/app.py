@@ -73,6 +73,11 @@ class TidegateApp(faust.App):
         """The topic's name on the broker."""
         return topic.full_name(self.settings.kafka.topic_prefix)
 
+    async def partitions(self, topic: Topic) -> int:
+        """How many partitions a topic has."""
+        producer = cast("driver.Producer", self.producer)._ensure_producer()  # noqa: SLF001 - Faust's name
+        return len(await producer.partitions_for(self.full_name(topic)))
+
     async def learn_limits(self) -> None:
         """Ask the broker what the output topics take; call it before `publisher`.
 

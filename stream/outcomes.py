@@ -19,6 +19,9 @@ METRIC_SCHEMA: Final = "tidegate.metric.v1"
 ALERT_SCHEMA: Final = "tidegate.alert.v1"
 DELIVERY_SCHEMA: Final = "tidegate.delivery.v1"
 AUDIT_SCHEMA: Final = "tidegate.audit.v1"
+ALERT_STATE_SCHEMA: Final = "tidegate.alert-state.v1"
+BASELINE_SCHEMA: Final = "tidegate.baseline.v1"
+QUOTA_SCHEMA: Final = "tidegate.quota.v1"
 
 
 class Action(StrEnum):
@@ -104,6 +107,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     unsupported: list[str] = msgspec.field(default_factory=list)
     scores: dict[str, float] = msgspec.field(default_factory=dict)
     origin: Origin | None = None
+    #: Where in its partition of `labels` the label lies; the policy's own decisions have it.
+    label_offset: int | None = None
     post: Post | None = None
     retracted: bool = False
 
@@ -204,6 +209,35 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     test: bool = False
 
 
+class AlertState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What the alert role knows at a place of `metrics`: the newest whole one counts.
+
+    `state` is one of `pieces` pieces, alike in `next_offset` and `at`; whoever takes over reads
+    metrics from `rewind_offset` on, for the windows that rules still look at.
+    """
+
+    schema: Literal["tidegate.alert-state.v1"]
+    at: str
+    next_offset: int
+    rewind_offset: int
+    state: bytes
+    piece: int = 0
+    pieces: int = 1
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What an hour taught a change rule: mean count of each series; `hour` since the epoch.
+
+    `of` is what the rule asked then: it is of no use to a rule that asks something else.
+    """
+
+    schema: Literal["tidegate.baseline.v1"]
+    rule: str
+    of: str
+    hour: int
+    means: dict[str, float]
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One attempt to hand a decision or an alert to a target; the delivery log."""
 
@@ -224,6 +258,23 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     original: bytes | None = None
 
 
+class Quota(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """How much of a day's quotas one partition of `labels` has used; the newest one counts.
+
+    `used` counts, by rule, posts on which a strong action of the rule fell, as far as the labels
+    before `next_offset`; the key "" counts those of all rules. `tripped` says since when a rule
+    (or "", all of them) is in shadow for the rest of the day.
+    """
+
+    schema: Literal["tidegate.quota.v1"]
+    partition: int
+    day: str
+    next_offset: int
+    at: str
+    used: dict[str, int] = msgspec.field(default_factory=dict)
+    tripped: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Something a person did that is no review: a rule changed, an alert muted, a sign-in."""
 
@@ -240,5 +291,8 @@ decode_decision: Final = msgspec.json.Decoder(Decision).decode
 decode_review: Final = msgspec.json.Decoder(Review).decode
 decode_metric: Final = msgspec.json.Decoder(Metric).decode
 decode_alert: Final = msgspec.json.Decoder(Alert).decode
+decode_alert_state: Final = msgspec.json.Decoder(AlertState).decode
+decode_baseline: Final = msgspec.json.Decoder(Baseline).decode
 decode_delivery: Final = msgspec.json.Decoder(Delivery).decode
 decode_audit_event: Final = msgspec.json.Decoder(AuditEvent).decode
+decode_quota: Final = msgspec.json.Decoder(Quota).decode

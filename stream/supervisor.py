@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.errors import ConfigError, StallError, TidegateError
+from stream.errors import ConfigError, PolicyError, StallError, TidegateError
 from stream.logs import get_logger, set_up_logs
 from stream.readiness import output_limits
 from stream.roles import Duty, role_named
@@ -38,6 +38,8 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
     where: str | None = None
     hint: str | None = None
     usage: bool = False
+    #: The mistakes of a file of rules, as a compiler shows them.
+    rendered: str = ""
 
     @classmethod
     def of(cls, error: TidegateError) -> Failure:
@@ -47,10 +49,13 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
             where=error.where,
             hint=error.hint,
             usage=isinstance(error, ConfigError),
+            rendered=getattr(error, "rendered", ""),
         )
 
     def error(self) -> TidegateError:
         """The error as one to raise; `ConfigError` keeps its exit code."""
+        if self.rendered:
+            return PolicyError(self.message, rendered=self.rendered, hint=self.hint)
         kind = ConfigError if self.usage else TidegateError
         return kind(self.message, where=self.where, hint=self.hint)
 

@@ -7,7 +7,17 @@ from typing import Literal
 
 import msgspec
 
-from stream.outcomes import Alert, AuditEvent, Decision, Delivery, Metric, Review
+from stream.outcomes import (
+    Alert,
+    AlertState,
+    AuditEvent,
+    Baseline,
+    Decision,
+    Delivery,
+    Metric,
+    Quota,
+    Review,
+)
 from stream.records import DeadLetter, Label, Post
 
 _DAY_S = 86_400
@@ -73,6 +83,22 @@ ALERTS = Topic(
     90 * _DAY_S,
     partitioned=False,
 )
+ALERT_STATE = Topic(
+    "alert-state",
+    "none",
+    AlertState,
+    "what the alert role has seen and which episodes are open, every few seconds",
+    _DAY_S,
+    partitioned=False,
+)
+BASELINES = Topic(
+    "baselines",
+    "the rule",
+    Baseline,
+    "what each hour taught the alert rules about change",
+    35 * _DAY_S,
+    partitioned=False,
+)
 DELIVERIES = Topic(
     "deliveries",
     "the target",
@@ -80,6 +106,13 @@ DELIVERIES = Topic(
     "every attempt to hand a decision or an alert to a hook's target",
     7 * _DAY_S,
     partitioned=False,
+)
+QUOTAS = Topic(
+    "quotas",
+    "the partition",
+    Quota,
+    "how much of the day's quotas for strong actions is used, by partition of the labels",
+    7 * _DAY_S,
 )
 AUDIT = Topic(
     "audit",
@@ -98,6 +131,9 @@ CATALOGUE: tuple[Topic, ...] = (
     REVIEWS,
     METRICS,
     ALERTS,
+    ALERT_STATE,
+    BASELINES,
     DELIVERIES,
+    QUOTAS,
     AUDIT,
 )

@@ -15,6 +15,7 @@ from typing import Final
 from stream.demo.child import Child
 from stream.kafka.admin import open_admin
 from stream.kafka.embedded import EmbeddedBroker
+from stream.roles import available
 from stream.settings import ENV_PREFIX, Settings, load_settings
 
 #: What the worker may take to finish the posts in its hands, and the page to say goodbye.
@@ -33,6 +34,7 @@ class Processes:
         self.folder = Path(tempfile.mkdtemp(prefix="tidegate-demo-"))
         self.broker: EmbeddedBroker | None = None
         self.worker: Child | None = None
+        self.outcomes: Child | None = None
         self.dashboard: Child | None = None
         self.page: str | None = None
         self.settings: Settings = load_settings({"kafka.bootstrap": kafka})
@@ -62,10 +64,21 @@ class Processes:
             admin.create_missing()
 
     def start_worker(self) -> Child:
-        """Start the worker; it is not ready when this returns."""
-        self.worker = Child("worker", ["worker"], self._environ(), self.folder / "worker.log")
+        """Start the role that labels; it is not ready when this returns."""
+        self.worker = Child(
+            "worker", ["worker", "--role", "label"], self._environ(), self.folder / "worker.log"
+        )
         self.worker.start()
         return self.worker
+
+    def start_outcomes(self) -> Child:
+        """Start the roles that come after labelling; labelling has its cores first."""
+        roles = [word for name in available() if name != "label" for word in ("--role", name)]
+        self.outcomes = Child(
+            "outcomes", ["worker", *roles], self._environ(), self.folder / "outcomes.log"
+        )
+        self.outcomes.start()
+        return self.outcomes
 
     def start_dashboard(self) -> Child:
         """Start the page and its projector; `page` is its address.
@@ -100,7 +113,9 @@ class Processes:
 
     def stop(self, *, keep_logs: bool) -> None:
         """End everything; the folder goes too, unless its logs are still of use."""
-        children = [child for child in (self.worker, self.dashboard) if child is not None]
+        children = [
+            child for child in (self.worker, self.outcomes, self.dashboard) if child is not None
+        ]
         for child in children:
             child.ask_to_stop()
         for child in children:

@@ -177,13 +177,28 @@ class _Demo:
         else:
             self._screen.say("worker", f"ready after {time.monotonic() - self._started_s:.1f} s")
         page = asyncio.create_task(self._open_page())
+        outcomes = asyncio.create_task(self._keep_outcomes())
         try:
             await self._feed(watcher, feeder)
             self._fed.set()
             await page
         finally:
             page.cancel()
+            outcomes.cancel()
         await asyncio.Event().wait()  # who is cancelled at the end has nothing more to say
+
+    async def _keep_outcomes(self) -> None:
+        """Start the roles after labelling, again when they die; without them the demo goes on."""
+        outcomes = self._processes.start_outcomes()
+        for restart in range(_FRUITLESS_RESTARTS + 1):
+            while outcomes.alive:  # noqa: ASYNC110 - a process tells nothing by itself
+                await asyncio.sleep(_TICK_S)
+            code = outcomes.exit_code
+            self._screen.say("outcomes", f"ended with code {code}; its last lines:", style="red")
+            self._screen.quote(outcomes.last_lines())
+            if restart < _FRUITLESS_RESTARTS:
+                outcomes.start()
+        self._screen.say("outcomes", "the demo goes on with labels alone", style="red")
 
     async def _worker_ready(self, worker: Child) -> bool:
         """Wait for the worker's log to say that it reads its partitions."""

@@ -129,7 +129,7 @@ def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path
     demo = start_demo(
         "--posts", "mixed.jsonl.gz", *ONCE, env={"TIDEGATE_MODELS__PRESET": "compact"}
     )
-    demo.wait_for(lambda: demo.find("worker"))
+    demo.wait_for(lambda: demo.find("worker", "label"))
     code, result = demo.finish(170)
 
     assert code == 0, demo.errors
@@ -152,7 +152,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(start_demo: StartDemo, tmp_
     (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(10_000)))
     demo = start_demo("--posts", "feed.jsonl", "--rate", "2500", *ONCE)
     demo.wait_for(lambda: "feed " in demo.errors)
-    worker = demo.wait_for(lambda: demo.find("worker"))
+    worker = demo.wait_for(lambda: demo.find("worker", "label"))
 
     time.sleep(1)  # in the middle of four seconds of feed
     worker.kill()
@@ -213,7 +213,7 @@ def test_kill_9_of_the_demo_leaves_no_process(start_demo: StartDemo) -> None:
 
 def test_kill_9_while_everything_starts_leaves_no_process(start_demo: StartDemo) -> None:
     demo = start_demo("--no-browser", "--port", "0")
-    demo.wait_for(lambda: demo.find("worker"))
+    demo.wait_for(lambda: demo.find("worker", "label"))
 
     demo.process.kill()
 

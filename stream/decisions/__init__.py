@@ -1,0 +1,1 @@
+"""From labels and reviews to decisions: pure, but for `readback`, which reads topics."""

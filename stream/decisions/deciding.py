@@ -1,0 +1,460 @@
+"""From labels and reviews to decisions: the pipeline of the role `decide`.
+
+Invariant: every label has one policy's decision, under an id that depends on the label alone, in
+the partition of the label; a decision that was written is never made again differently because a
+worker was killed. One thread at a time, in the order of each partition.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+import msgspec
+
+from stream.decisions.history import WindowHistory
+from stream.decisions.quotas import (
+    Quotas,
+    day_of,
+    limits_of,
+    quota_alert,
+    quota_that_shadowed,
+)
+from stream.decisions.recovery import Names, Past, Recovery
+from stream.decisions.reviews import (
+    Verdicts,
+    decision_by_review,
+    decision_by_undo,
+    place_of,
+)
+from stream.errors import PolicyError, PostError
+from stream.kafka.ledger import Record, Span
+from stream.kafka.publisher import Output
+from stream.logs import get_logger
+from stream.outcomes import Alert, Decision, Quota, Review, decode_review
+from stream.pipeline import Outcome
+from stream.policy import NO_HISTORY, Policy, Subject, decision_of
+from stream.records import DeadLetterReason, Label, Origin, dead_letter_of, decode_label, encode
+from stream.topics import ALERTS, DEAD_LETTERS
+
+log = get_logger(__name__)
+
+#: How often what is used of the quotas is written, and how often at least while labels come.
+_COUNT_EVERY_S: Final = 2.0
+_COUNT_AT_LEAST_S: Final = 10.0
+_ELSEWHERE_EVERY_S: Final = 5.0
+#: Deleted posts that a late review must not bring back.
+_MOST_GONE: Final = 100_000
+_MAX_KEY_BYTES: Final = 64 * 1024
+
+
+class Watch(Protocol):
+    """The policy in force; `stream.policy.PolicyWatch` is one."""
+
+    @property
+    def policy(self) -> Policy: ...  # noqa: D102
+    @property
+    def error(self) -> PolicyError | None: ...  # noqa: D102
+    def poll(self) -> bool: ...  # noqa: D102
+
+
+class _Part:
+    """A partition that is being decided on."""
+
+    def __init__(self, next_offset: int) -> None:
+        self.next_offset = next_offset
+        self.verdicts = Verdicts()
+        #: Decisions that were written before a kill, on labels that are read again.
+        self.decided: dict[int, Decision] = {}
+        self.counted_at_s = 0.0
+        self.counted: dict[str, int] | None = None
+
+
+class Deciding:
+    """The pipeline.
+
+    Args:
+        watch: the policy in force.
+        prefix: of the topics.
+        recovery: opens what reads a partition's past.
+        now_ms: the clock.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        prefix: str,
+        recovery: Callable[[], AbstractContextManager[Recovery]],
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._watch = watch
+        self._names = Names.of(prefix)
+        self._alerts = ALERTS.full_name(prefix)
+        self._dead_letters = DEAD_LETTERS.full_name(prefix)
+        self._recovery = recovery
+        self._now_ms = now_ms
+        self._turn = threading.Lock()
+        self._parts: dict[int, _Part] = {}
+        #: Partitions whose quotas were looked at before their first label came.
+        self._glanced: set[int] = set()
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._told: str | None = None
+        self._elsewhere_at_s = 0.0
+        policy = watch.policy
+        self._policy = policy
+        self._history = WindowHistory(policy.windows)
+        self._quotas = Quotas(limits_of(policy), day_of(now_ms()))
+        self._in_force, self._shadowed = policy, frozenset[str]()
+
+    # -- from the flow
+
+    def run(self, spans: Sequence[Span]) -> Outcome:
+        """The decisions on a batch of labels and reviews, and what its quotas trip."""
+        with self._turn:
+            outputs: list[Output] = []
+            done = dead = 0
+            outputs += self._look(self._now_ms())
+            for span in spans:
+                if span.dropped:
+                    continue
+                by_review = span.partition.topic == self._names.reviews
+                self._open(span, outputs)
+                for record in span.records:
+                    try:
+                        if by_review:
+                            self._review(span.partition.partition, record, outputs)
+                        else:
+                            self._label(span.partition.partition, record, outputs)
+                        done += 1
+                    except PostError as error:
+                        outputs.append(self._dead_letter(span, record, error))
+                        dead += 1
+            for partition in {span.partition.partition for span in spans if not span.dropped}:
+                self._write_count(partition, outputs)
+            return Outcome(outputs, done, dead)
+
+    def tick(self, assigned: Collection[int], partitions: int) -> list[Output]:
+        """What time brings: a changed policy, another day, what other workers have counted.
+
+        Args:
+            assigned: the partitions that this worker holds.
+            partitions: how many there are.
+        """
+        with self._turn:
+            for lost in set(self._parts) - set(assigned):
+                del self._parts[lost]
+                self._quotas.close(lost)
+            self._glanced &= set(assigned)
+            outputs = self._look(self._now_ms())
+            fresh = set(assigned) - self._glanced - set(self._parts)
+            others = set(range(partitions)) - set(assigned)
+            due = others and time.monotonic() - self._elsewhere_at_s >= _ELSEWHERE_EVERY_S
+            if fresh or due:
+                with self._recovery() as recovery:
+                    for partition in sorted(fresh):
+                        self._glance(recovery, partition, outputs)
+                    if due:
+                        counts = [recovery.last_quota(partition) for partition in sorted(others)]
+                        self._quotas.elsewhere([count for count in counts if count is not None])
+                        self._elsewhere_at_s = time.monotonic()
+            return outputs
+
+    def _look(self, now_ms: int) -> list[Output]:
+        """Take over a changed policy and a new day."""
+        outputs: list[Output] = []
+        day = day_of(now_ms)
+        if day != self._quotas.day:
+            before = self._quotas.day
+            for rule, since in self._quotas.turn(day).items():
+                outputs.append(self._resolved(rule, before, since, "the day is over", now_ms))
+            outputs += self._adopt_limits(now_ms)
+        if self._watch.poll():
+            self._adopt(self._watch.policy)
+            outputs += self._adopt_limits(now_ms)
+        error = self._watch.error
+        told = None if error is None else error.message
+        if told is not None and told != self._told:
+            log.error("policy not reloaded", reason=told, in_force=self._policy.version)
+        self._told = told
+        return outputs
+
+    def _adopt(self, policy: Policy) -> None:
+        log.info("policy reloaded", version=policy.version, before=self._policy.version)
+        self._policy = policy
+        self._in_force, self._shadowed = policy, frozenset()
+        if frozenset(policy.windows) != self._history.windows:
+            # Its windows begin in the past: read that again before deciding.
+            self._history = WindowHistory(policy.windows)
+            self._parts.clear()
+
+    def _adopt_limits(self, now_ms: int) -> list[Output]:
+        day = self._quotas.day
+        since = dict(self._quotas.tripped)
+        tripped, freed = self._quotas.adopt(limits_of(self._policy), now_ms)
+        return [
+            *(self._fired(rule, now_ms) for rule in tripped),
+            *(self._resolved(rule, day, since[rule], "it was raised", now_ms) for rule in freed),
+        ]
+
+    # -- labels
+
+    def _label(self, partition: int, record: Record, outputs: list[Output]) -> None:
+        part = self._parts[partition]
+        part.next_offset = record.offset + 1
+        try:
+            label = decode_label(record.value or b"")
+        except msgspec.DecodeError as exc:
+            raise PostError(DeadLetterReason.WRONG_TYPE, f"not a label: {exc}") from exc
+        now_ms = self._now_ms()
+        earlier = part.decided.pop(record.offset, None)
+        if earlier is not None and earlier.label_id == label.label_id:
+            decision = earlier
+            self._remember(label)
+            if self._history.windows and not label.retracted:
+                self._history.at(Subject.of_label(label))
+        else:
+            decision = self._decide(label, record.offset, now_ms)
+            outputs.append(self._decision(partition, record.key, decision))
+        self._book(decision)
+        tripped = self._quotas.count(partition, record.offset, decision, now_ms)
+        outputs += [self._fired(rule, now_ms) for rule in tripped]
+        standing = part.verdicts.standing_after(label.post_id, decision.decision_id)
+        if standing is not None:
+            # The same text labelled again: the person's word on it stands.
+            outputs.append(
+                self._decision(partition, record.key, decision_by_review(standing, decision))
+            )
+
+    def _decide(self, label: Label, offset: int, now_ms: int) -> Decision:
+        self._remember(label)
+        policy = self._policy
+        if label.retracted:
+            verdict, quota = policy.evaluate(Subject.of_label(label)), None
+        else:
+            subject = Subject.of_label(label)
+            history = self._history.at(subject) if self._history.windows else NO_HISTORY
+            tripped = self._tripped()
+            verdict = self._in_force.evaluate(subject, history)
+            quota = quota_that_shadowed(policy, verdict, tripped)
+        decision = decision_of(label, verdict, policy.version, decided_at_ms=now_ms, quota=quota)
+        return msgspec.structs.replace(decision, label_offset=offset)
+
+    def _tripped(self) -> frozenset[str]:
+        """What is tripped; `_in_force` is then the policy with these rules in shadow."""
+        if not self._quotas.tripped:
+            if self._shadowed:
+                self._in_force, self._shadowed = self._policy, frozenset()
+            return frozenset()
+        live = {rule.id for rule in self._policy.rules if rule.mode == "live"}
+        shadowed = self._quotas.shadowed(self._policy) & live
+        if shadowed != self._shadowed:
+            self._in_force = self._policy.with_modes(dict.fromkeys(shadowed, "shadow"))
+            self._shadowed = shadowed
+        return frozenset(self._quotas.tripped)
+
+    def _remember(self, label: Label) -> None:
+        """Posts that are gone must not come back by a review."""
+        if label.retracted:
+            self._gone[label.post_id] = None
+            if len(self._gone) > _MOST_GONE:
+                self._gone.popitem(last=False)
+        elif self._gone:
+            self._gone.pop(label.post_id, None)
+
+    def _book(self, decision: Decision) -> None:
+        post, origin = decision.post, decision.origin
+        if self._history.wants_actions and post is not None and not decision.retracted:
+            at_ms = origin.timestamp_ms if origin is not None else self._now_ms()
+            self._history.acted(decision.post_id, post.author_id, at_ms, decision.action)
+
+    # -- reviews
+
+    def _review(self, partition: int, record: Record, outputs: list[Output]) -> None:
+        try:
+            review = decode_review(record.value or b"")
+        except msgspec.DecodeError as exc:
+            raise PostError(DeadLetterReason.WRONG_TYPE, f"not a review: {exc}") from exc
+        verdicts = self._parts[partition].verdicts
+        verdicts.read(review)
+        standing = verdicts.standing(review.post_id)
+        if review.post_id in self._gone:
+            return
+        if review.verdict == "decide" and standing is not None:
+            if standing.review_id == review.review_id:
+                decision = decision_by_review(review, self._basis(verdicts, review))
+                outputs.append(self._decision(partition, record.key, decision))
+        elif review.verdict == "undo":
+            basis = self._basis(verdicts, review)
+            if standing is None:
+                decision = decision_by_undo(review, basis, self._now_ms())
+            else:
+                decision = msgspec.structs.replace(
+                    decision_by_review(standing, basis),
+                    decision_id=f"review:{review.review_id}",
+                    decided_at=review.at,
+                )
+            outputs.append(self._decision(partition, record.key, decision))
+
+    def _basis(self, verdicts: Verdicts, review: Review) -> Decision | None:
+        """The policy's decision on the post that a review is about."""
+        for wanted in (verdicts.basis(review.post_id), review.decision_id):
+            place = None if wanted is None else place_of(wanted)
+            if wanted is not None and place is not None:
+                with self._recovery() as recovery:
+                    return recovery.decision_on(place, wanted)
+        return None
+
+    # -- beginning with a partition
+
+    def _open(self, span: Span, outputs: list[Output]) -> None:
+        """Know a partition's past before its first label, or after somebody else had it."""
+        partition, first = span.partition.partition, span.records[0].offset
+        part = self._parts.get(partition)
+        if span.partition.topic == self._names.reviews:
+            if part is None:
+                self._open_for_reviews(partition)
+            return
+        if part is not None and part.next_offset == first:
+            return
+        begun, now_ms = time.monotonic(), self._now_ms()
+        part = self._parts[partition] = _Part(first)
+        with self._recovery() as recovery:
+            past = recovery.past(partition, first, now_ms)
+            part.decided = {at: d for at, d in past.decided.items() if at >= first}
+            for review in past.reviews:
+                part.verdicts.read(review)
+            if not self._quotas.continues(partition, first):
+                self._begin_count(partition, first, past, outputs)
+            labels = self._read_history(
+                recovery, partition, first, _time_of(span.records[0], now_ms)
+            )
+        log.info(
+            "past read",
+            partition=partition,
+            offset=first,
+            labels=labels,
+            decided_before=len(part.decided),
+            reviews=len(part.verdicts),
+            seconds=round(time.monotonic() - begun, 2),
+        )
+
+    def _read_history(self, recovery: Recovery, partition: int, first: int, at_ms: int) -> int:
+        """Fill the windows that end at a label; how many labels that took."""
+        if not self._history.longest_ms:
+            return 0
+        labels, since_ms = 0, at_ms - self._history.longest_ms
+        for label in recovery.labels(partition, first, since_ms):
+            labels += 1
+            self._remember(label)
+            if not label.retracted:
+                self._history.at(Subject.of_label(label))
+        if self._history.wants_actions:
+            for decision in recovery.decisions(partition, first, since_ms):
+                self._book(decision)
+        return labels
+
+    def _open_for_reviews(self, partition: int) -> None:
+        """A review came before any label: its partition is opened again when one comes."""
+        part = self._parts[partition] = _Part(-1)
+        with self._recovery() as recovery:
+            for review in recovery.past(partition, 0, self._now_ms()).reviews:
+                part.verdicts.read(review)
+
+    # -- quotas
+
+    def _begin_count(self, partition: int, first: int, past: Past, outputs: list[Output]) -> None:
+        now_ms = self._now_ms()
+        self._stale(past.quota, now_ms, outputs)
+        self._quotas.open(partition, past.quota, first)
+        for at, decision in sorted(past.decided.items()):
+            # Those behind the label that comes next are counted when it is read again.
+            if at < first and decision.decided_at[:10] == self._quotas.day:
+                tripped = self._quotas.count(partition, at, decision, now_ms)
+                outputs += [self._fired(rule, now_ms) for rule in tripped]
+
+    def _glance(self, recovery: Recovery, partition: int, outputs: list[Output]) -> None:
+        """A partition without labels so far: was something tripped that must be resolved?"""
+        self._glanced.add(partition)
+        self._stale(recovery.last_quota(partition), self._now_ms(), outputs)
+
+    def _stale(self, kept: Quota | None, now_ms: int, outputs: list[Output]) -> None:
+        if kept is None or kept.day == self._quotas.day or not kept.tripped:
+            return
+        for rule, since in kept.tripped.items():
+            outputs.append(self._resolved(rule, kept.day, since, "the day is over", now_ms))
+        cleared = msgspec.structs.replace(kept, day=self._quotas.day, used={}, tripped={})
+        outputs.append(self._count_output(kept.partition, cleared))
+
+    def _write_count(self, partition: int, outputs: list[Output]) -> None:
+        part = self._parts.get(partition)
+        if part is None or partition not in self._quotas.partitions:
+            return
+        state = self._quotas.state(partition, self._now_ms())
+        now_s = time.monotonic()
+        changed = part.counted != state.used
+        if now_s - part.counted_at_s < (_COUNT_EVERY_S if changed else _COUNT_AT_LEAST_S):
+            return
+        part.counted, part.counted_at_s = state.used, now_s
+        outputs.append(self._count_output(partition, state))
+
+    def _fired(self, rule: str, now_ms: int) -> Output:
+        quotas = self._quotas
+        used, limit = quotas.total(rule), quotas.limits.get(rule)
+        since = quotas.tripped[rule]
+        log.warning("quota reached", rule=rule or "all rules", used=used, quota=limit)
+        return self._alert(
+            quota_alert(rule, quotas.day, used=used, limit=limit, since=since, now_ms=now_ms)
+        )
+
+    def _resolved(self, rule: str, day: str, since: str, why: str, now_ms: int) -> Output:
+        log.info("quota open again", rule=rule or "all rules", reason=why)
+        limit = self._quotas.limits.get(rule)
+        return self._alert(
+            quota_alert(
+                rule,
+                day,
+                used=limit or 0,
+                limit=limit,
+                since=since,
+                now_ms=now_ms,
+                resolved=True,
+                why=why,
+            )
+        )
+
+    # -- outputs
+
+    def _decision(self, partition: int, key: bytes | None, decision: Decision) -> Output:
+        if key is None and decision.post is not None:
+            key = decision.post.key
+        return Output(self._names.decisions, partition, key, encode(decision))
+
+    def _alert(self, alert: Alert) -> Output:
+        return Output(self._alerts, 0, alert.alert_id.encode(), encode(alert))
+
+    def _count_output(self, partition: int, state: Quota) -> Output:
+        return Output(self._names.quotas, partition, b"%d" % partition, encode(state))
+
+    def _dead_letter(self, span: Span, record: Record, error: PostError) -> Output:
+        topic, partition = span.partition
+        origin = Origin(
+            topic=topic,
+            partition=partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp,
+        )
+        key = record.key if len(record.key or b"") <= _MAX_KEY_BYTES else None
+        letter = dead_letter_of(error, record.value, at_ms=self._now_ms(), origin=origin, key=key)
+        return Output(self._dead_letters, partition, key, encode(letter))
+
+
+def _time_of(record: Record, now_ms: int) -> int:
+    try:
+        return Subject.of_label(decode_label(record.value or b"")).at_ms
+    except msgspec.DecodeError:
+        return now_ms

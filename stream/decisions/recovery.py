@@ -1,0 +1,219 @@
+"""What a partition's decisions depend on, read back after a start or a rebalance.
+
+Invariant: what is given depends on the labels before an offset, the decisions already written and
+the reviews; so a partition goes on, with whoever holds it, as if nobody had been killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from stream.decisions.readback import Reader, find
+from stream.kafka.ledger import Record
+from stream.kafka.offsets import OffsetRange
+from stream.outcomes import (
+    STRONG_ACTIONS,
+    Decision,
+    Quota,
+    Review,
+    decode_decision,
+    decode_quota,
+    decode_review,
+)
+from stream.policy import Subject
+from stream.records import Label, decode_label
+from stream.topics import DECISIONS, LABELS, QUOTAS, REVIEWS
+
+#: After a kill at most this many labels are read that were decided already. Whoever goes back
+#: further has moved the group's offsets on purpose, and wants new decisions.
+MOST_REPEATED: Final = 50_000
+_LAST_FEW: Final = 500
+#: Decisions are out of order by no more than a worker had in flight when it was killed.
+_DISORDER: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Full names of the topics."""
+
+    labels: str
+    decisions: str
+    reviews: str
+    quotas: str
+
+    @classmethod
+    def of(cls, prefix: str) -> Names:
+        """With a prefix."""
+        return cls(
+            *(topic.full_name(prefix) for topic in (LABELS, DECISIONS, REVIEWS, QUOTAS)),
+        )
+
+
+@dataclass(slots=True)
+class Past:
+    """What is known of a partition before a label's offset."""
+
+    #: The last count of its quotas.
+    quota: Quota | None = None
+    #: By the label's offset, the policy's decisions from that offset on, and the strong ones that
+    #: `quota` does not count yet.
+    decided: dict[int, Decision] = field(default_factory=dict)
+    reviews: list[Review] = field(default_factory=list)
+
+
+class Recovery:
+    """Reads a partition's past.
+
+    Args:
+        reader: reads the topics.
+        names: their names.
+    """
+
+    def __init__(self, reader: Reader, names: Names) -> None:
+        self._reader = reader
+        self._names = names
+
+    def past(self, partition: int, offset: int, now_ms: int) -> Past:
+        """What to know before the label at an offset is decided on; labels are `labels`."""
+        names = self._names
+        topics = (names.decisions, names.reviews, names.quotas)
+        ranges = self._reader.ranges([(topic, partition) for topic in topics])
+        past = Past(quota=self._last_quota(partition, ranges[names.quotas, partition]))
+        past.decided = self._decided(
+            partition,
+            offset,
+            offset if past.quota is None else min(offset, past.quota.next_offset),
+            ranges[names.decisions, partition],
+        )
+        past.reviews = self._reviews(partition, ranges[names.reviews, partition], now_ms)
+        return past
+
+    def labels(self, partition: int, offset: int, since_ms: int) -> Iterator[Label]:
+        """The labels before an offset whose posts are not older than that."""
+        topic = self._names.labels
+        ((first, _),) = self._reader.ranges([(topic, partition)]).values()
+        if first >= offset:
+            return
+
+        def reached(record: Record) -> bool | None:
+            label = _label(record)
+            return None if label is None else Subject.of_label(label).at_ms >= since_ms
+
+        start = find(self._reader, topic, partition, OffsetRange(first, offset), reached)
+        for record in self._reader.read(topic, partition, start, offset):
+            label = _label(record)
+            if label is not None:
+                yield label
+
+    def decisions(self, partition: int, before: int, since_ms: int) -> Iterator[Decision]:
+        """The policy's decisions on labels before an offset, of posts not older than that."""
+        topic = self._names.decisions
+        (within,) = self._reader.ranges([(topic, partition)]).values()
+
+        def reached(record: Record) -> bool | None:
+            decision = _decision(record)
+            if decision is None or decision.label_offset is None or decision.origin is None:
+                return None
+            return decision.origin.timestamp_ms >= since_ms
+
+        start = find(self._reader, topic, partition, within, reached)
+        for record in self._reader.read(topic, partition, start, within.end):
+            decision = _decision(record)
+            if decision is not None and (decision.label_offset or 0) < before:
+                yield decision
+
+    def last_quota(self, partition: int) -> Quota | None:
+        """The last count of a partition's quotas."""
+        place = (self._names.quotas, partition)
+        return self._last_quota(partition, self._reader.ranges([place])[place])
+
+    def decision_on(self, place: tuple[int, int], decision_id: str) -> Decision | None:
+        """The policy's decision with that id, about a post at (partition, offset); None: gone."""
+        partition, post_offset = place
+        topic = self._names.decisions
+        (within,) = self._reader.ranges([(topic, partition)]).values()
+
+        def reached(record: Record) -> bool | None:
+            decision = _decision(record)
+            if decision is None or decision.label_offset is None or decision.origin is None:
+                return None
+            return decision.origin.offset >= post_offset
+
+        near = find(self._reader, topic, partition, within, reached)
+        start, end = max(within.first, near - _DISORDER), min(within.end, near + _DISORDER)
+        for stretch in ((near, end), (start, near)):
+            for record in self._reader.read(topic, partition, *stretch):
+                if decision_id.encode() in (record.value or b""):
+                    decision = _decision(record)
+                    if decision is not None and decision.decision_id == decision_id:
+                        return decision
+        return None
+
+    def _last_quota(self, partition: int, within: OffsetRange) -> Quota | None:
+        start = max(within.first, within.end - 20)
+        last = None
+        for record in self._reader.read(self._names.quotas, partition, start, within.end):
+            try:
+                last = decode_quota(record.value or b"")
+            except msgspec.DecodeError:
+                continue
+        return last
+
+    def _decided(
+        self, partition: int, offset: int, counted: int, within: OffsetRange
+    ) -> dict[int, Decision]:
+        """The decisions on labels from `offset` on, and the strong ones from `counted` on.
+
+        Read from the end, in growing stretches.
+        """
+        topic, length = self._names.decisions, _LAST_FEW
+        while True:
+            start = max(within.first, within.end - length)
+            found: dict[int, Decision] = {}
+            last, far_enough = -1, start == within.first
+            for record in self._reader.read(topic, partition, start, within.end):
+                decision = _decision(record)
+                if decision is None or decision.label_offset is None:
+                    continue
+                at = last = decision.label_offset
+                if at >= offset or (at >= counted and decision.action in STRONG_ACTIONS):
+                    found[at] = decision
+                far_enough = far_enough or at < counted
+            if last - offset > MOST_REPEATED:
+                return {}
+            if far_enough or length > 4 * MOST_REPEATED:
+                return found
+            length *= 8
+
+    def _reviews(self, partition: int, within: OffsetRange, now_ms: int) -> list[Review]:
+        """The reviews of posts that may still have a decision, up to the end."""
+        topic = self._names.reviews
+        since_ms = now_ms - (DECISIONS.retention_s or 7 * 86_400) * 1000
+        start = find(
+            self._reader, topic, partition, within, lambda record: record.timestamp >= since_ms
+        )
+        found = []
+        for record in self._reader.read(topic, partition, start, within.end):
+            try:
+                found.append(decode_review(record.value or b""))
+            except msgspec.DecodeError:
+                continue  # a dead letter of it is written when it is read in its turn
+        return found
+
+
+def _label(record: Record) -> Label | None:
+    try:
+        return decode_label(record.value or b"")
+    except msgspec.DecodeError:
+        return None
+
+
+def _decision(record: Record) -> Decision | None:
+    try:
+        return decode_decision(record.value or b"")
+    except msgspec.DecodeError:
+        return None
