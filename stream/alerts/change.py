@@ -10,9 +10,10 @@ Invariant: what a series teaches leaves out its own episodes, until there is not
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -45,7 +46,7 @@ class Counted(msgspec.Struct, array_like=True):
 class Series(msgspec.Struct, array_like=True):
     """What one group has shown: its windows that were not empty, and the level they give."""
 
-    counted: deque[Counted] = msgspec.field(default_factory=deque)
+    counted: list[Counted] = msgspec.field(default_factory=list)
     level: float = 0.0
     dispersion: float = 0.0
     windows: int = 0
@@ -57,7 +58,7 @@ class Learnt(msgspec.Struct):
     """What a change rule has learnt: its series, and in which ticks there were posts at all."""
 
     series: dict[str, Series] = msgspec.field(default_factory=dict)
-    alive: deque[int] = msgspec.field(default_factory=deque)
+    alive: list[int] = msgspec.field(default_factory=list)
 
 
 #: Mean counts by hour since the epoch and group: what seasons are made of.
@@ -179,11 +180,9 @@ def _p(rule: ChangeRule, base: Baseline, count: int, exposure: int, expected: fl
 
 def _age(rule: ChangeRule, learnt: Learnt, tick: int) -> None:
     since = tick - rule.level_s
-    while learnt.alive and learnt.alive[0] <= since:
-        learnt.alive.popleft()
+    del learnt.alive[: bisect_right(learnt.alive, since)]
     for group, series in list(learnt.series.items()):
-        while series.counted and series.counted[0].tick <= since:
-            series.counted.popleft()
+        del series.counted[: bisect_right(series.counted, since, key=attrgetter("tick"))]
         if not series.counted:
             del learnt.series[group]
 

@@ -14,8 +14,9 @@ Invariant: a series in an open episode is not tested, so that an episode is one 
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Final, TypeVar
 
 import msgspec
@@ -29,8 +30,8 @@ _K = TypeVar("_K")
 class Family(msgspec.Struct):
     """The tests of the last day: how many by tick, and those p-values that may count."""
 
-    tests: deque[tuple[int, int]] = msgspec.field(default_factory=deque)
-    small: deque[tuple[int, float]] = msgspec.field(default_factory=deque)
+    tests: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    small: list[tuple[int, float]] = msgspec.field(default_factory=list)
 
     def discoveries(
         self, tick: int, p_values: Mapping[_K, float], *, level: float, per_day: int
@@ -44,10 +45,9 @@ class Family(msgspec.Struct):
             per_day: how many tests a whole day of these series has: the family is never smaller,
                 or the first hours of a young family would be lenient.
         """
-        while self.tests and self.tests[0][0] <= tick - _DAY_S:
-            self.tests.popleft()
-        while self.small and self.small[0][0] <= tick - _DAY_S:
-            self.small.popleft()
+        over = tick - _DAY_S
+        del self.tests[: bisect_right(self.tests, over, key=itemgetter(0))]
+        del self.small[: bisect_right(self.small, over, key=itemgetter(0))]
         kept = level * _KEPT_SHARE
         if p_values:
             self.tests.append((tick, len(p_values)))

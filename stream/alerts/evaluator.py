@@ -102,7 +102,7 @@ class Evaluator:
     def _forget_other_rules(self) -> None:
         """What was learnt under a rule that asked something else is of no use."""
         state = self.state
-        versions = {rule.id: _teaching(rule) for rule in self._on}
+        versions = {rule.id: teaching(rule) for rule in self._on}
         for rule_id in [r for r, version in state.versions.items() if versions.get(r) != version]:
             state.learnt.pop(rule_id, None)
             state.heard.pop(rule_id, None)
@@ -128,6 +128,11 @@ class Evaluator:
         if metric.start + metric.width_s > state.tick - self.rules.longest_s:
             self.store.add(metric)
         return outcomes
+
+    def begin(self, clock: float) -> None:
+        """Begin to count time, where there was no metric yet that told it."""
+        if self.state.tick is None:
+            self.state.tick = self.state.began = int(clock) // TICK_S * TICK_S
 
     def observe(self, measure: PipelineMeasure, part: str, value: float, at: float) -> None:
         """Note a measure of the pipeline."""
@@ -335,7 +340,7 @@ def _wanted(rules: Sequence[Rule]) -> set[tuple[int, str]]:
     return wanted
 
 
-def _teaching(rule: Rule) -> str:
+def teaching(rule: Rule) -> str:
     """What a rule's learnt state belongs to: it is void when this changes."""
     what = getattr(rule, "measure", getattr(rule, "of", ""))
     return f"{rule.kind}/{what}/{rule.by}/{rule.window_s}"
