@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -17,12 +18,16 @@ from stream.records import Label, Post, encode
 from stream.sources.chunks import STDIN
 
 if TYPE_CHECKING:
+    from models.explain import Explanation
     from stream.settings import ModelSettings
 
 app = typer.Typer()
 _BAR = 24
 #: More of a text than this is not repeated on the screen.
 _SHOWN_CHARS = 200
+#: Words that are named as reasons, and the share of the effect from which on one is marked.
+_TELLING = 5
+_MARKED = 0.1
 _ORDER = ("language", "sentiment", "toxicity")
 
 
@@ -35,26 +40,25 @@ def score(
         ),
     ],
     *,
+    why: Annotated[
+        bool, typer.Option("--explain", help="Also say which words drove the labels.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what the models make of one text.
 
-    With --json it is the label record that the stream would write.
+    With --json it is the label record that the stream would write; with --explain, too, an object
+    of that record (`label`) and the explanations (`explanations`).
     """
-    from models.scorer import load_scorer
+    from models.explain import explain
     from stream.labelling import label_of, model_refs
+    from stream.scoring import scorer_of
     from stream.settings import load_settings
 
     if text == STDIN:
         text = _standard_input()
     models = load_settings().models
-    scorer = load_scorer(
-        models.manifest,
-        models.preset,
-        device=models.device,
-        threads=models.threads,
-        batch_tokens=models.batch_tokens,
-    )
+    scorer = scorer_of(models)
     # What a shell passes on may hold bytes that are no UTF-8; they stand there as lone surrogates.
     shown = text.encode("utf-8", "replace").decode()
     (scores,) = scorer.score([text])
@@ -64,10 +68,15 @@ def score(
         model_refs(scorer.models),
         labelled_at_ms=time.time_ns() // 1_000_000,
     )
+    explanations = explain(scorer, shown) if why else []
     if as_json:
-        typer.echo(encode(label))
+        record = encode(label)
+        both = {"label": msgspec.Raw(record), "explanations": explanations}
+        typer.echo(msgspec.json.encode(both) if why else record)
         return
     _print(label, _thresholds(models))
+    for explanation in explanations:
+        _print_why(shown, explanation)
 
 
 def _standard_input() -> str:
@@ -146,3 +155,25 @@ def _bar(value: float, threshold: float | None, *, chosen: bool) -> Text:
         at = min(_BAR - 1, round(threshold * _BAR))
         bar = bar[:at] + Text("│", style="dim" if value < threshold else "red") + bar[at + 1 :]
     return bar
+
+
+def _print_why(text: str, explanation: Explanation) -> None:
+    """The text with the words that drove the label marked, and the most telling ones in a list."""
+    console = Console(highlight=False)
+    title = f"why {explanation.task} {explanation.label} {explanation.score:.1%}"
+    marked = Text(text)
+    telling = sorted(explanation.spans, key=lambda span: -span.share)[:_TELLING]
+    for span in explanation.spans:
+        if span.share >= _MARKED:
+            marked.stylize(
+                "bold reverse" if span.share >= 2 * _MARKED else "bold", span.start, span.end
+            )
+    console.print(Text(f"\n{title}", style="cyan"))
+    if len(text) <= _SHOWN_CHARS * 5:
+        console.print(marked)
+    for span in telling:
+        if span.share > 0:
+            line = Text(f"  {span.share:6.1%}  ")
+            line.append(span.text, style="bold")
+            rest = f"  without it {span.without:.1%}, alone {span.alone:.1%}"
+            console.print(line.append(rest, style="dim"))
