@@ -27,6 +27,7 @@ BUILT_IN: Final = (
     "size", "contains", "startsWith", "endsWith", "matches", "has", "all", "exists", "exists_one",
     "filter", "map", "int", "double", "string", "duration", "timestamp", "getHours", "getDayOfWeek",
 )  # fmt: skip
+MEASURES: Final = frozenset({"count", "distinct_authors", "actions"})
 _IN_TEXT: Final = frozenset({"contains", "startsWith", "endsWith", "matches"})
 _WORD_FUNCTIONS: Final = frozenset({"words", "word_count", "terms"})
 
@@ -48,6 +49,7 @@ class Compiler:
         if not isinstance(result, Expression):
             for mistake in result:
                 self._report(mistake, when)
+            self._check_what_is_written(when)
             return None
         nodes = list(walk(result.tree))
         windows = set()
@@ -75,6 +77,18 @@ class Compiler:
             expires_ms=rule.expires_at.timestamp() * 1000 if rule.expires_at else math.inf,
         )
 
+    def _check_what_is_written(self, when: Value) -> None:
+        """Lists, patterns and durations of a condition whose types are wrong: all in one run."""
+        tree = self.environment.parse(str(when.node.value))
+        for node, _ in walk(tree) if tree is not None else ():
+            texts = [child for child in node.children if isinstance(child.value, str)]
+            if node.kind != "call" or not texts:
+                continue
+            if node.text in MEASURES and len(node.children) == 2 and node.children[0].kind == "name":  # fmt: skip
+                self._check_window(node, when)
+            elif len(node.children) == (2 if node.text == "matches" else 1):
+                self._check_call(node, when)
+
     def _report(self, mistake: Mistake, when: Value) -> None:
         hint = mistake.hint
         if hint is None and mistake.unknown is not None:
@@ -86,7 +100,7 @@ class Compiler:
             name = unknown[:-2]
             if name in FUNCTIONS:
                 return f"it is written `{FUNCTIONS[name][0]}`"
-            return suggestion(name, [*FUNCTIONS, *BUILT_IN])
+            return None if name in BUILT_IN else suggestion(name, [*FUNCTIONS, *BUILT_IN])
         owner, _, _ = unknown.partition(".")
         siblings = [name for name in self.vocabulary.types if name.startswith(f"{owner}.")]
         return suggestion(unknown, siblings) or suggestion(unknown, self.vocabulary.types)
@@ -143,7 +157,7 @@ class Compiler:
         return True
 
     def _check_window(self, node: Node, when: Value) -> Window | None:
-        if node.text not in ("count", "distinct_authors", "actions"):
+        if node.text not in MEASURES:
             return None
         key, duration = node.children
         if key.kind != "name":

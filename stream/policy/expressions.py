@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from cel_expr_python import cel
 
-from stream.policy.syntax import Node, parse_checked
+from stream.policy.syntax import Node, parse_serialised
 
 BOOL: Final = cel.Type.BOOL
 INT: Final = cel.Type.INT
@@ -135,7 +135,14 @@ class Environment:
             compiled = self._run.compile(source)
         except Exception as exc:  # noqa: BLE001 - the compiler raises RuntimeError for everything
             return _mistakes(str(exc), source)
-        return Expression(compiled, parse_checked(checked.serialize()))
+        return Expression(compiled, parse_serialised(checked.serialize()))
+
+    def parse(self, source: str) -> Node | None:
+        """The tree of an expression whose types may be wrong; None where it cannot even be read."""
+        try:
+            return parse_serialised(self._check.compile(source, disable_check=True).serialize())
+        except Exception:  # noqa: BLE001 - as above
+            return None
 
     def facts(self, values: Mapping[str, Any]) -> Facts:
         """Values for evaluating; names without one are unknown."""
@@ -225,6 +232,11 @@ def _syntax(offset: int, what: str, source: str) -> Mistake:
     got = (found[1] or found[2] or "").strip() if found else ""
     if got == "<EOF>":
         return Mistake(max(len(source.rstrip()) - 1, 0), 1, "the expression ends too early")
+    if missing := re.search(r"missing '(.*?)' at", what):
+        return Mistake(offset, 1, f"a `{missing[1]}` is missing")
+    if re.search(r"\bnot\s+$", source[:offset]):
+        start = source.rindex("not", 0, offset)
+        return Mistake(start, 3, "`not` is not CEL", "write `!`")
     if wanted := _ELSEWHERE.get(got) or _ELSEWHERE.get(_word_at(source, offset)):
         got = got if got in _ELSEWHERE else _word_at(source, offset)
         return Mistake(offset, len(got), f"`{got}` is not CEL", f"write `{wanted}`")
@@ -254,7 +266,8 @@ def _meaning(offset: int, what: str, source: str) -> Mistake:
 
 
 def _overload(offset: int, function: str, types: str, source: str) -> Mistake:
-    operator = function.strip("_") if function.startswith("_") or function == "!_" else None
+    is_operator = function.startswith(("_", "@", "!"))
+    operator = function.strip("_") if is_operator else None
     given = types.removeprefix("(").removesuffix(")")
     if operator is None:
         start = offset
@@ -271,11 +284,11 @@ def _overload(offset: int, function: str, types: str, source: str) -> Mistake:
         hint = "`author` is for `count(author, ...)`; its value is `author.id`"
     elif operator in ("&&", "||"):
         hint = "both sides are conditions: compare with something"
-    shown = {"?_:": "? :", "[": "[ ]", "@in": "in"}.get(operator, operator)
+    shown = {"?_:": "? :", "[": "[ ]", "@in": "in", "-_": "-"}.get(operator, operator)
     if function == "!_":
         return Mistake(offset, 1, f"`!` needs a condition, not {given}", hint)
-    return Mistake(offset, len(shown) if shown in ("&&", "||", "==", "!=", ">=", "<=") else 1,
-                   f"`{shown}` cannot take {' and '.join(kinds)}", hint)  # fmt: skip
+    width = len(shown) if " " not in shown else 1
+    return Mistake(offset, width, f"`{shown}` cannot take {' and '.join(kinds)}", hint)
 
 
 def _not_a_condition(source: str, kind: Type) -> Mistake:

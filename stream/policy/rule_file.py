@@ -198,8 +198,11 @@ def _read_safelist(value: Value, into: RuleFiles) -> None:
 
 
 def _read_list(name: str, value: Value, folder: Path, into: RuleFiles) -> None:
+    before = len(value.found.found)
     fields = value.fields(LIST_KEYS, "a list")
     if not fields:
+        if len(value.found.found) == before:
+            value.wrong(f"`{name}` has neither `words` nor `domains`")
         return
     if not _NAME.fullmatch(name):
         value.wrong(f"`{name}` is no name for a list", hint="letters, digits, `_` and `-`")

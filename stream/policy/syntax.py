@@ -41,15 +41,16 @@ def walk(node: Node, *, negated: bool = False) -> Iterator[tuple[Node, bool]]:
         yield from walk(child, negated=inside)
 
 
-def parse_checked(serialised: bytes) -> Node:
-    """The tree of `Expression.serialize()`."""
-    checked = _only(serialised, 2)  # google.protobuf.Any: the value
+def parse_serialised(serialised: bytes) -> Node:
+    """The tree of `Expression.serialize()`, of a checked expression or one that is only parsed."""
+    message = _only(serialised, 2)  # google.protobuf.Any: the value
+    expression, source_info = (4, 5) if _only(serialised, 1).endswith(b"CheckedExpr") else (2, 3)
     positions: dict[int, int] = {}
-    for number, value in _fields(_only(checked, 5)):
+    for number, value in _fields(_only(message, source_info)):
         if number == 4 and isinstance(value, bytes):  # positions: id to offset
             entry = dict(_fields(value))
             positions[_int(entry.get(1, 0))] = _int(entry.get(2, 0))
-    return _node(_only(checked, 4), positions)
+    return _node(_only(message, expression), positions)
 
 
 def _node(data: bytes, positions: dict[int, int]) -> Node:
