@@ -1,4 +1,4 @@
-"""Makes a model: base, fit, export, quantise, evaluate, card, manifest; each step leaves a file.
+"""Makes a model: base, fit, export, quantise, language, evaluate; each step leaves a file.
 
 A step whose file is there is not done again, so an interrupted build goes on where it was; delete
 a step's folder to repeat it. Only the first three steps need the extra `models`.
@@ -21,13 +21,15 @@ from tokenizers import Tokenizer
 
 from models.batch import Batch, pad_batches
 from models.card import model_card
+from models.describe import calibrated, with_languages
 from models.errors import ModelBuildError
-from models.evaluate import Bench, DevFigures, Evaluation, dev_rows, measure
-from models.figures import (
-    choose_thresholds,
-    recognised_languages,
-    sentiment_languages,
-    toxicity_languages,
+from models.evaluate import Bench, Evaluation, dev_rows, measure
+from models.language.build import (
+    GRAPH,
+    describe_language,
+    fit_language,
+    read_language_recipe,
+    write_language,
 )
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, manifest_toml, sha256_of
 from models.scorer import BATCH_TOKENS
@@ -38,7 +40,7 @@ from models.training.data import TASKS, TaskData, TaskName, find_part, read_task
 Report = Callable[[str, float, str], None]
 Recipe = Mapping[str, Any]
 
-STEPS = ("base", "fit", "export", "quantise", "evaluate")
+STEPS = ("base", "fit", "export", "quantise", "language", "evaluate")
 _GRAPH, _TOKENIZER, _FIGURES = "model.onnx", "tokenizer.json", "evaluation.json"
 
 
@@ -102,6 +104,7 @@ def build(plan: Build) -> Evaluation:
     _refit(plan)
     _export(plan)
     _quantise(plan)
+    _language(plan)
     return _evaluate(plan)
 
 
@@ -202,6 +205,15 @@ def _quantise(plan: Build) -> None:
     plan.report("quantise", 1.0, "")
 
 
+def _language(plan: Build) -> None:
+    if (plan.folder / GRAPH).is_file():
+        return
+    _need_extra()
+    work = plan.out / "language"
+    fit_language(plan.data, work, read_language_recipe(), plan.report)
+    write_language(work, plan.folder)
+
+
 def _calibration(plan: Build) -> list[Batch]:
     """Training texts of all tasks, drawn at random, as the scorer would batch them."""
     limit = plan.recipe["model"]["max_tokens"]
@@ -232,11 +244,30 @@ def _evaluate(plan: Build) -> Evaluation:
     manifest = _undescribed(plan)
     threads = available_threads()
     bench = Bench(manifest, plan.name, fp32=plan.out / "fp32" / _GRAPH, threads=threads)
-    model = _with_thresholds(bench, plan, report)
+    model, calibration = calibrated(bench, dev_rows(bench.model, plan.data), report)
     bench.describe(model)
     evaluation = measure(bench, plan.data, threads, report)
-    write_entry(plan, msgspec.structs.replace(manifest, models={plan.name: model}), evaluation)
+    model = with_languages(model, evaluation.dev)
+    report("language model", 0, 0)
+    language, figures = describe_language(
+        plan.data, plan.folder, read_language_recipe(), plan.version, threads
+    )
+    evaluation = msgspec.structs.replace(
+        evaluation, calibration=calibration, language_model=figures
+    )
+    write_entry(plan, with_language_model(manifest, plan.name, model, language), evaluation)
     return evaluation
+
+
+def with_language_model(manifest: Manifest, name: str, model: Model, language: Model) -> Manifest:
+    """The manifest of both models; the encoder answers what the language model does not."""
+    other = ",".join(task for task in model.heads if task != LANGUAGE_TASK)
+    beside = f"{name}-language"
+    return msgspec.structs.replace(
+        manifest,
+        presets={name: [f"{name}:{other}", beside]},
+        models={name: model, beside: language},
+    )
 
 
 def _undescribed(plan: Build) -> Manifest:
@@ -275,45 +306,18 @@ def _undescribed(plan: Build) -> Manifest:
     )
 
 
-def _with_thresholds(bench: Bench, plan: Build, report: Callable[[str, int, int], None]) -> Model:
-    """The model's entry with thresholds chosen on the dev rows."""
-    heads = dict(bench.model.heads)
-    for task, part in dev_rows(bench.model, plan.data).items():
-        if heads[task].activation == "sigmoid":
-            probabilities = bench.dev_probabilities(task, part, report)
-            heads[task] = msgspec.structs.replace(
-                heads[task], thresholds=choose_thresholds(part.rows, probabilities, heads[task])
-            )
-    return msgspec.structs.replace(bench.model, heads=heads)
-
-
-def with_languages(model: Model, dev: DevFigures) -> Model:
-    """The model's entry with the languages that each task may claim by its dev figures."""
-    claimed: dict[str, list[str]] = {}
-    if dev.sentiment is not None:
-        claimed["sentiment"] = sentiment_languages(dev.sentiment)
-    if dev.toxicity is not None:
-        claimed["toxicity"] = toxicity_languages(dev.toxicity)
-    if dev.language is not None:
-        claimed[LANGUAGE_TASK] = recognised_languages(dev.language)
-    heads = {
-        task: msgspec.structs.replace(head, languages=claimed.get(task, []))
-        for task, head in model.heads.items()
-    }
-    return msgspec.structs.replace(model, heads=heads)
-
-
 def write_entry(plan: Build, manifest: Manifest, evaluation: Evaluation) -> None:
     """Write the card, the figures and, last, the manifest."""
-    model = with_languages(manifest.models[plan.name], evaluation.dev)
-    sizes = {file: (plan.folder / file).stat().st_size for file in model.files}
+    model = manifest.models[plan.name]
+    files = [file for entry in manifest.models.values() for file in entry.files]
+    sizes = {file: (plan.folder / file).stat().st_size for file in files}
     (plan.folder / "README.md").write_text(
         model_card(plan.name, model, evaluation, plan.recipe, sizes), "utf-8"
     )
     (plan.folder / _FIGURES).write_bytes(
         msgspec.json.format(msgspec.json.encode(evaluation), indent=1)
     )
-    manifest.path.write_text(manifest_toml(manifest.presets, {plan.name: model}), "utf-8")
+    manifest.path.write_text(manifest_toml(manifest.presets, manifest.models), "utf-8")
 
 
 def _need_extra() -> None:

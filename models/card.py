@@ -5,12 +5,15 @@ What the figures cannot say, the known weaknesses, stands here as text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from models.calibration_card import calibration_section
 from models.evaluate import Evaluation, Parity
 from models.figures import LanguageFigures, SentimentFigures, ToxicityFigures
+from models.language.card import language_section
 from models.manifest import Model
+from models.markdown import number, table
 
 _WEAK_LANGUAGE = 0.75
 
@@ -57,7 +60,7 @@ def model_card(
             "Written by `tidegate models build`; do not edit.\n"
         ),
         "## What it answers\n",
-        _table(
+        table(
             ("task", "labels", "activation", "languages it claims"),
             (
                 (
@@ -81,8 +84,11 @@ def model_card(
         parts.append(_sentiment(evaluation.dev.sentiment))
     if evaluation.dev.toxicity is not None:
         parts.append(_toxicity(evaluation.dev.toxicity))
-    if evaluation.dev.language is not None:
+    if evaluation.language_model is not None:
+        parts.append(language_section(evaluation.language_model))
+    elif evaluation.dev.language is not None:
         parts.append(_language(evaluation.dev.language))
+    parts.append(calibration_section(model, evaluation.calibration))
     parts.append(_exactness(evaluation))
     parts += ["## Limits\n", _LIMITS.format(max_tokens=model.max_tokens), _rebuild(name)]
     return "\n".join(parts).rstrip() + "\n"
@@ -90,7 +96,7 @@ def model_card(
 
 def _training(recipe: Mapping[str, Any]) -> str:
     base, fit = recipe["base"], recipe["fit"]
-    sources = _table(
+    sources = table(
         ("for", "source", "what", "licence"),
         ((d["task"], d["source"], d["what"], d["licence"]) for d in recipe.get("data", [])),
     )
@@ -114,36 +120,42 @@ def _training(recipe: Mapping[str, Any]) -> str:
 def _sentiment(figures: SentimentFigures) -> str:
     rows = [("all", figures.all), *figures.by_source.items()]
     rows += [(f"language `{lang}`", part) for lang, part in figures.by_language.items()]
-    return "### Sentiment\n\n" + _table(
+    return "### Sentiment\n\n" + table(
         ("rows of", "rows", "macro-recall", "accuracy", "macro-F1"),
         (
-            (name, f"{f.rows:,}", _f(f.macro_recall), _f(f.accuracy), _f(f.macro_f1))
+            (name, f"{f.rows:,}", number(f.macro_recall), number(f.accuracy), number(f.macro_f1))
             for name, f in rows
         ),
     )
 
 
 def _toxicity(figures: ToxicityFigures) -> str:
-    labels = _table(
+    labels = table(
         (
             "label", "rows", "positive", "ROC-AUC", "average precision", "ROC-AUC, English rows",
             "threshold", "precision", "recall", "F1",
         ),
         (
             (
-                f"`{label}`", f"{f.all.rows:,}", f"{f.all.positives:,}", _f(f.all.roc_auc),
-                _f(f.all.average_precision), _f(f.english.roc_auc), _f(f.at.threshold),
-                _f(f.at.precision), _f(f.at.recall), _f(f.at.f1),
+                f"`{label}`", f"{f.all.rows:,}", f"{f.all.positives:,}", number(f.all.roc_auc),
+                number(f.all.average_precision), number(f.english.roc_auc), number(f.at.threshold),
+                number(f.at.precision), number(f.at.recall), number(f.at.f1),
             )
             for label, f in figures.labels.items()
         ),
     )  # fmt: skip
     where = [*figures.by_source.items()]
     where += [(f"language `{lang}`", part) for lang, part in figures.by_language.items()]
-    toxic = _table(
+    toxic = table(
         ("`toxic`, rows of", "rows", "positive", "ROC-AUC", "average precision"),
         (
-            (name, f"{f.rows:,}", f"{f.positives:,}", _f(f.roc_auc), _f(f.average_precision))
+            (
+                name,
+                f"{f.rows:,}",
+                f"{f.positives:,}",
+                number(f.roc_auc),
+                number(f.average_precision),
+            )
             for name, f in where
         ),
     )
@@ -163,10 +175,10 @@ def _language(figures: LanguageFigures) -> str:
         for lang, (recall, rows) in figures.by_language.items()
         if recall < _WEAK_LANGUAGE
     )
-    sources = _table(
+    sources = table(
         ("rows of", "rows", "accuracy", "macro-recall"),
         (
-            (name, f"{f.rows:,}", _f(f.accuracy), _f(f.macro_recall))
+            (name, f"{f.rows:,}", number(f.accuracy), number(f.macro_recall))
             for name, f in [("all", figures.all), *figures.by_source.items()]
         ),
     )
@@ -209,7 +221,7 @@ def _exactness(evaluation: Evaluation) -> str:
 
 
 def _parity(parity: Parity) -> str:
-    dev = _table(
+    dev = table(
         ("dev figure", "int8", "fp32", "difference"),
         (
             (name, f"{served:.4f}", f"{exact:.4f}", f"{served - exact:+.4f}")
@@ -238,12 +250,3 @@ def _rebuild(name: str) -> str:
 
 def _threads(count: int) -> str:
     return "one thread" if count == 1 else f"{count} threads"
-
-
-def _f(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

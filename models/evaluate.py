@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibrate import Calibrated
 from models.figures import (
     LanguageFigures,
     SentimentFigures,
@@ -29,6 +30,7 @@ from models.figures import (
     toxicity_figures,
 )
 from models.heads import HeadReader
+from models.language.measure import LanguageModelFigures
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model
 from models.scorer import OnnxScorer
 from models.scores import Prepared
@@ -108,6 +110,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     parity: Parity | None
     rebatching: Rebatching
     speed: Speed
+    calibration: dict[str, Calibrated] = {}
+    language_model: LanguageModelFigures | None = None
 
 
 class Bench:
@@ -131,6 +135,12 @@ class Bench:
         self, task: TaskName, part: TaskData, report: Report, *, fp32: bool = False
     ) -> Logits:
         """Probabilities of one task's head for its dev rows; they are scored once."""
+        return self.readers[task].probabilities(self.dev_logits(task, part, report, fp32=fp32))
+
+    def dev_logits(
+        self, task: TaskName, part: TaskData, report: Report, *, fp32: bool = False
+    ) -> Logits:
+        """The model's logits for one task's dev rows; they are scored once."""
         key = (task, fp32)
         if key not in self._dev:
             what = f"{task} (fp32)" if fp32 else task
@@ -143,7 +153,7 @@ class Bench:
 
             texts = [row.text for row in part.rows]
             self._dev[key] = self.logits(texts, done, fp32=fp32)
-        return self.readers[task].probabilities(self._dev[key])
+        return self._dev[key]
 
     def logits(
         self, texts: Sequence[str], done: Callable[[int], None], *, fp32: bool = False

@@ -119,6 +119,19 @@ def at_threshold(truth: Ints, score: Floats, threshold: float) -> ThresholdFigur
     )
 
 
+def calibration_error(right: NDArray[Any], said: Floats, bins: int = 15) -> float:
+    """Expected calibration error: how far what was said is from how often it was so.
+
+    Over equally wide bins of the probability `said`, each weighed by its rows (Naeini et al. 2015);
+    `right` is 1 where it was so, else 0.
+    """
+    if not len(said):
+        return 0.0
+    place = np.minimum((np.asarray(said, np.float64) * bins).astype(np.intp), bins - 1)
+    gap = np.bincount(place, weights=np.asarray(said, np.float64) - right, minlength=bins)
+    return float(np.abs(gap).sum() / len(said))
+
+
 def best_f1_threshold(truth: Ints, score: Floats, min_precision: float = 0.0) -> float | None:
     """The threshold of the largest F1, to three decimals; of equals the highest.
 

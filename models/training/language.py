@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from models.language.gibberish import gibberish
 from models.language.ngrams import letters, ngrams
 from models.language.pieces import UNSPACED, piece
 from models.language.vocabulary import Vocabulary, build_vocabulary
@@ -77,24 +78,6 @@ class Corpus:
     listed_label: Longs
     listed_count: NDArray[np.float64]
     gibberish: Longs
-
-
-def gibberish(rng: random.Random) -> str:
-    """Letters that are no language: mashed keys, random letters, endless syllables."""
-    alphabets = (
-        "abcdefghijklmnopqrstuvwxyz", "bcdfghjklmnpqrstvwxz", "asdfghjkl", "qwertyuiop", "zxcvbnm",
-        "asdfjkl", "абвгдежзийклмнопрстуфхцчшщъыьэюя", "фывапролджэ", "ابتثجحخدذرزسشصضطظعغفقكلمنهوي",
-        "αβγδεζηθικλμνξοπρστυφχψω",
-    )  # fmt: skip
-
-    def word() -> str:
-        kind = rng.random()
-        alphabet = rng.choice(alphabets) if kind < 0.6 else alphabets[0]
-        if kind > 0.9:
-            return "".join(rng.choices(alphabet, k=rng.randint(2, 3))) * rng.randint(2, 5)
-        return "".join(rng.choices(alphabet, k=rng.randint(4, 14)))
-
-    return " ".join(word() for _ in range(rng.choice((1, 1, 1, 2, 3, 5))))
 
 
 def read_corpus(data: Path, settings: Mapping[str, Any]) -> Corpus:

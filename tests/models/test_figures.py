@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.build import with_languages
+from models.describe import with_languages
 from models.evaluate import DevFigures
 from models.figures import (
     choose_thresholds,
