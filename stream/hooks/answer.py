@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from typing import TypeVar
@@ -9,7 +10,6 @@ from typing import TypeVar
 import aiohttp
 
 from stream.hooks.addresses import AddressRefusedError
-from stream.kafka.client import reason_of
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -36,8 +36,13 @@ def _later_error(exc: BaseException, host: str) -> str:
         return f"`{host}` closed the connection without an answer"
     if isinstance(exc, aiohttp.ClientPayloadError | aiohttp.ClientResponseError):
         return f"`{host}` gave an answer that is not HTTP"
+    if isinstance(exc, aiohttp.InvalidURL):
+        return f"`{host}` is no name of a host"
     system = _caused_by(exc, OSError)
-    reason = reason_of(system) if system is not None and system.strerror else type(exc).__name__
+    if system is not None and system.errno:
+        reason = os.strerror(system.errno).lower()
+    else:
+        reason = type(exc).__name__
     return f"no connection to `{host}`: {reason}"
 
 
@@ -48,11 +53,13 @@ def refusal_words(host: str, address: str, reason: str) -> str:
 
 
 def _caused_by(exc: BaseException | None, kind: type[_E]) -> _E | None:
-    """The first of a kind in a chain of errors."""
-    seen: set[int] = set()
-    while exc is not None and id(exc) not in seen:
+    """The innermost of a kind in a chain of errors: aiohttp wraps what the system said."""
+    found: _E | None = None
+    for _ in range(10):
+        if exc is None:
+            break
         if isinstance(exc, kind):
-            return exc
-        seen.add(id(exc))
-        exc = getattr(exc, "os_error", None) or exc.__cause__ or exc.__context__
-    return None
+            found = exc
+        inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None)
+        exc = inner if isinstance(inner, BaseException) else exc.__cause__
+    return found

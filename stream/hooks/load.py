@@ -26,6 +26,8 @@ DEFAULT_PATH: Final = Path("config/hooks.yaml")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)")
 _UNITS_S: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
+#: A signing key would be a name of a variable, were it not for its beginning.
+_VARIABLE: Final = re.compile(r"(?!whsec_)[A-Za-z_][A-Za-z0-9_]*")
 #: What must not be shown with a mistake beside it: the paths of webhooks, keys. Same length.
 _SECRETS: Final = re.compile(r"(https?://[^/\s\"']*[/?]|whsec_)([^\s\"'#]+)")
 #: A YAML file of more than this is a mistake.
@@ -138,8 +140,9 @@ class _File:
     # -- YAML
 
     def _parsed(self) -> Any:
-        loader = yaml.SafeLoader(self._text)
+        loader = None
         try:
+            loader = yaml.SafeLoader(self._text)
             root = loader.get_single_node()
             return None if root is None else self._value(loader, root, ())
         except yaml.MarkedYAMLError as exc:
@@ -147,10 +150,16 @@ class _File:
             offset = 0 if mark is None else mark.index
             problem = exc.problem or "it cannot be read"
             self._mistakes.add(self._source, offset, f"not YAML: {problem}")
+        except yaml.reader.ReaderError as exc:
+            char = exc.character if isinstance(exc.character, int) else 0
+            self._mistakes.add(
+                self._source, exc.position, f"not YAML: the character U+{char:04X}"
+            )
         except (yaml.YAMLError, RecursionError, ValueError) as exc:
             self._mistakes.add(self._source, 0, f"not YAML: {exc}")
         finally:
-            loader.dispose()
+            if loader is not None:
+                loader.dispose()
         return None
 
     def _value(self, loader: yaml.SafeLoader, node: yaml.Node, path: Path_) -> Any:
@@ -274,9 +283,10 @@ class _File:
             self._at(place, f"`{name}` should be {' or '.join(kinds)}, not {got}")
         elif bound := re.fullmatch(r"Expected `(.*?)`( of length)? (>=|<=|>|<) (.*)", message):
             words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
-            what = "entries" if bound[2] and bound[1] == "array" else ""
-            limit = f"{float(bound[4]):g}"
-            self._at(place, f"`{name}` should be {words[bound[3]]} {limit} {what}".rstrip())
+            counted = bound[2] and bound[1] == "array"
+            limit = f"{words[bound[3]]} {float(bound[4]):g}"
+            limit = f"have {limit} entries" if counted else f"be {limit}"
+            self._at(place, f"`{name}` should {limit}".replace(" 1 entries", " one entry"))
         else:
             self._at(place, f"`{name}`: {message[:1].lower()}{message[1:]}")
 
@@ -303,7 +313,7 @@ class _File:
                         f"`{variable}`: names with `{ENV_PREFIX}` are settings, not secrets",
                         "give the variable another name",
                     )
-                elif not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+                elif not _VARIABLE.fullmatch(variable):
                     self._at(
                         (*path, field),
                         f"`{field}` is the name of an environment variable",

@@ -27,6 +27,7 @@ _DATA_ERROR: Final = 65
 _KEPT_BYTES: Final = 4096
 _SHOWN_CHARS: Final = 200
 _LAST_WORDS_S: Final = 0.5
+_POLL_S: Final = 0.01
 
 
 class CommandSender:
@@ -58,7 +59,7 @@ class CommandSender:
         try:
             async with asyncio.timeout(target.timeout_s):
                 said = await _fed(process, lines_of(target, events))
-                code = await process.wait()
+                code = await _exited(process)
         except TimeoutError:
             return Verdict(Outcome.FAILED, None, f"`{name}` did not end in {target.timeout_s:g} s")
         finally:
@@ -90,7 +91,7 @@ async def _fed(process: asyncio.subprocess.Process, data: bytes) -> str:
             process.stdin.write(data)
             await process.stdin.drain()
         process.stdin.close()
-        await process.wait()
+        await _exited(process)
         # Something that it left behind may hold the pipe open.
         await asyncio.wait({errors}, timeout=_LAST_WORDS_S)
         text = errors.result().decode("utf-8", "replace") if errors.done() else ""
@@ -98,6 +99,13 @@ async def _fed(process: asyncio.subprocess.Process, data: bytes) -> str:
         errors.cancel()
     line = " ".join(text.split())[-_SHOWN_CHARS:]
     return "".join(c if c.isprintable() else "�" for c in line)
+
+
+async def _exited(process: asyncio.subprocess.Process) -> int:
+    """The exit code. `Process.wait` waits for the pipes too, which others may hold open."""
+    while process.returncode is None:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(_POLL_S)
+    return process.returncode
 
 
 async def _last_of(stream: asyncio.StreamReader) -> bytes:
@@ -111,6 +119,6 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     """Kill the group, also what outlives the command itself, and reap the command."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    await _exited(process)
     # A grandchild in a session of its own may hold the pipes open: ours are closed.
     process._transport.close()  # type: ignore[attr-defined] # noqa: SLF001 - no public way

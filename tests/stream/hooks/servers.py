@@ -148,7 +148,7 @@ async def serve(*answers: Handler, tls: ssl.SSLContext | None = None) -> AsyncIt
         await runner.cleanup()
 
 
-def certificate(folder: Path) -> ssl.SSLContext:
+def certificate(folder: Path, name: str = "IP:127.0.0.1,DNS:localhost") -> ssl.SSLContext:
     """A server's context whose certificate nobody has signed; `server.pem` is in the folder."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl on the PATH: apt-get install openssl")
@@ -156,7 +156,7 @@ def certificate(folder: Path) -> ssl.SSLContext:
         [
             "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
             "-keyout", "server.key", "-out", "server.pem", "-subj", "/CN=localhost",
-            "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            "-addext", f"subjectAltName={name}",
         ],
         cwd=folder, check=True, capture_output=True,
     )  # fmt: skip
@@ -178,7 +178,7 @@ class MailServer:
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await self._converse(reader, writer)
-        writer.close()
+        writer.transport.abort()
 
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -223,3 +223,5 @@ async def serve_mail(
         yield mail
     finally:
         server.close()
+        # A handshake that failed is taken down by callbacks that are still to run.
+        await asyncio.sleep(0.05)
