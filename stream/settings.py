@@ -99,7 +99,7 @@ class WorkerSettings(_Section):
         1.0, gt=0, description="how often confirmed offsets are committed"
     )
     stall_timeout_s: float = Field(
-        60.0, gt=0, description="no progress for this long with work at hand ends the worker"
+        60.0, ge=2, description="no progress for this long with work at hand ends the worker"
     )
     stop_timeout_s: float = Field(
         20.0, gt=0, description="longest wait for posts in flight on SIGTERM"
