@@ -116,7 +116,7 @@ def test_no_functional_sentence_can_come_out_of_the_training_generator(code: str
         if pair.file == code and pair.function != SPELLING
         for text in (pair.attack, pair.other)
     }
-    made = []
+    made: list[tuple[str, str]] = []
     for _, template in templates(training):
         words = bare(template).split()
         # A pattern is only worth compiling for sentences that have all its fixed words.
