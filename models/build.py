@@ -1,7 +1,7 @@
-"""Makes a model: base, fit, export, quantise, language, evaluate; each step leaves a file.
+"""Makes a model: base, fit, sharpen, export, quantise, language, evaluate; each step leaves a file.
 
 A step whose file is there is not done again, so an interrupted build goes on where it was; delete
-a step's folder to repeat it. Only the first three steps need the extra `models`.
+a step's folder to repeat it. Only the steps before `quantise`, and the language model's, need the extra `models`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from models.training.data import TASKS, TaskData, TaskName, find_part, read_task
 Report = Callable[[str, float, str], None]
 Recipe = Mapping[str, Any]
 
-STEPS = ("base", "fit", "export", "quantise", "language", "evaluate")
+STEPS = ("base", "fit", "sharpen", "export", "quantise", "language", "evaluate")
 _GRAPH, _TOKENIZER, _FIGURES = "model.onnx", "tokenizer.json", "evaluation.json"
 
 
@@ -64,6 +64,11 @@ class Build:
     def folder(self) -> Path:
         """The files that ship."""
         return self.out / self.name
+
+    @property
+    def trained(self) -> Path:
+        """The model after its last stage of training."""
+        return self.out / ("sharpened" if "sharpen" in self.recipe else "fit")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def build(plan: Build) -> Evaluation:
     plan.out.mkdir(parents=True, exist_ok=True)
     _make_base(plan)
     _fit(plan)
-    _refit(plan)
+    _sharpen(plan)
     _export(plan)
     _quantise(plan)
     _language(plan)
@@ -155,30 +160,36 @@ def _fit(plan: Build) -> None:
         return
     plan.report("fit", 0.0, "reading")
     _need_extra()
-    from models.training.fit import Progress, fit
+    from models.training.fit import fit
 
-    def show(progress: Progress) -> None:
-        losses = ", ".join(f"{task} {loss:.3f}" for task, loss in progress.loss.items())
-        plan.report("fit", progress.step / progress.steps, f"{progress.rows_per_s:.0f}/s  {losses}")
-
-    fit(plan.out / "base", out, train_data(plan), plan.recipe, show)
-
-
-def _refit(plan: Build) -> None:
-    done = plan.out / "fit" / "background.json"
-    if done.is_file() or "background" not in plan.recipe:
-        return
-    plan.report("refit", 0.0, "")
-    _need_extra()
-    from models.training.background import refit_toxicity
-
-    rows = refit_toxicity(
-        plan.out / "fit",
+    fit(
+        plan.out / "base",
+        out,
         train_data(plan),
         plan.recipe,
-        lambda share: plan.report("refit", share, "toxicity head, with ordinary texts"),
+        lambda progress: _show(plan, "fit", progress),
     )
-    done.write_text(json.dumps({"background_rows": rows}), "utf-8")
+
+
+def _show(plan: Build, step: str, progress: Any) -> None:
+    losses = ", ".join(f"{task} {loss:.3f}" for task, loss in progress.loss.items())
+    plan.report(step, progress.step / progress.steps, f"{progress.rows_per_s:.0f}/s  {losses}")
+
+
+def _sharpen(plan: Build) -> None:
+    if "sharpen" not in plan.recipe or (plan.trained / "labels.json").is_file():
+        return
+    plan.report("sharpen", 0.0, "reading")
+    _need_extra()
+    from models.training.sharpen import sharpen
+
+    sharpen(
+        plan.out / "fit",
+        plan.trained,
+        train_data(plan),
+        plan.recipe,
+        lambda progress: _show(plan, "sharpen", progress),
+    )
 
 
 def _export(plan: Build) -> None:
@@ -188,7 +199,7 @@ def _export(plan: Build) -> None:
     plan.report("export", 0.0, "")
     from models.export import export_fp32
 
-    export_fp32(plan.out / "fit", out)
+    export_fp32(plan.trained, out)
     plan.report("export", 1.0, "")
 
 
@@ -199,7 +210,7 @@ def _quantise(plan: Build) -> None:
     from models.quantise import quantise
 
     plan.folder.mkdir(exist_ok=True)
-    shutil.copyfile(plan.out / "fit" / _TOKENIZER, plan.folder / _TOKENIZER)
+    shutil.copyfile(plan.trained / _TOKENIZER, plan.folder / _TOKENIZER)
     labels = [f"{task}/{label}" for task, names in _labels(plan).items() for label in names]
     quantise(plan.out / "fp32" / _GRAPH, plan.folder / _GRAPH, labels, _calibration(plan))
     plan.report("quantise", 1.0, "")
@@ -229,7 +240,7 @@ def _calibration(plan: Build) -> list[Batch]:
 
 
 def _labels(plan: Build) -> dict[str, list[str]]:
-    labels: dict[str, list[str]] = json.loads((plan.out / "fit" / "labels.json").read_text("utf-8"))
+    labels: dict[str, list[str]] = json.loads((plan.trained / "labels.json").read_text("utf-8"))
     return labels
 
 

@@ -115,11 +115,24 @@ def cap_sources(rows: Sequence[Row], caps: Mapping[str, int], rng: random.Random
     return kept
 
 
-def draw_epochs(rows: Sequence[Row], epochs: float, rng: random.Random) -> list[Row]:
-    """`epochs` passes over `rows`; the last, partial pass is a random part of them."""
-    whole = int(epochs)
-    drawn = [row for _ in range(whole) for row in rows]
-    drawn.extend(rng.sample(list(rows), round((epochs - whole) * len(rows))))
+def draw_epochs(
+    rows: Sequence[Row],
+    epochs: float,
+    rng: random.Random,
+    by_source: Mapping[str, float] | None = None,
+) -> list[Row]:
+    """`epochs` passes over `rows`, or as many as `by_source` says of a row's source.
+
+    The last, partial pass is a random part of them.
+    """
+    groups: dict[float, list[Row]] = {}
+    for row in rows:
+        groups.setdefault((by_source or {}).get(row.source, epochs), []).append(row)
+    drawn: list[Row] = []
+    for passes, group in groups.items():
+        whole = int(passes)
+        drawn.extend(row for _ in range(whole) for row in group)
+        drawn.extend(rng.sample(group, round((passes - whole) * len(group))))
     return drawn
 
 

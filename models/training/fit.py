@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from models.errors import ModelBuildError
+from models.training.contrast.perturb import perturb
 from models.training.data import Row, TaskData, TaskName, cap_sources, cut_short, draw_epochs
 from models.training.loss import MultiTaskLoss
 
@@ -52,13 +54,16 @@ class _Batch:
 def training_rows(
     data: Mapping[TaskName, TaskData], recipe: Mapping[str, Any], rng: random.Random
 ) -> list[Row]:
-    """The rows one run sees, in no order: capped, repeated by epochs, cut and lower-cased."""
+    """The rows one run sees, in no order: capped, repeated by epochs, cut, lower-cased, misspelt."""
     fit = recipe["fit"]
     rows: list[Row] = []
     for task, task_data in data.items():
         drawn = cap_sources(task_data.rows, fit[task].get("caps", {}), rng)
-        for row in draw_epochs(drawn, fit[task]["epochs"], rng):
+        by_source = fit[task].get("source_epochs", {})
+        for row in draw_epochs(drawn, fit[task]["epochs"], rng, by_source):
             text = row.text
+            if task == "toxicity" and rng.random() < fit.get("disguised_share", 0.0):
+                text = perturb(text, rng, cased=text.lower() != text.upper())
             if task == "language":
                 if rng.random() < fit[task]["cut_share"]:
                     text = cut_short(text, row.lang, rng)
@@ -134,7 +139,10 @@ def _label_names(
 
 
 def _load(base: Path, names: Mapping[int, str], settings: Mapping[str, Any]) -> nn.Module:
-    """The base with a new classifier of `names` logits, in training mode."""
+    """The base with a classifier of `names` logits, in training mode.
+
+    Where the base is a model of ours, its classifier's rows of the same names are kept.
+    """
     config = AutoConfig.from_pretrained(
         base,
         num_labels=len(names),
@@ -146,10 +154,30 @@ def _load(base: Path, names: Mapping[int, str], settings: Mapping[str, Any]) -> 
     )
     config.id2label = dict(names)
     config.label2id = {label: i for i, label in names.items()}
-    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(base, config=config)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        base, config=config, ignore_mismatched_sizes=True
+    )
+    _keep_classifier(model, base, names)
     if settings["freeze_word_embeddings"]:
         model.get_input_embeddings().weight.requires_grad_(requires_grad=False)
-    return model.train()
+    trained: nn.Module = model.train()
+    return trained
+
+
+def _keep_classifier(model: Any, base: Path, names: Mapping[int, str]) -> None:
+    weights = base / "model.safetensors"
+    known = AutoConfig.from_pretrained(base).label2id or {}
+    rows = [(i, known[name]) for i, name in names.items() if name in known]
+    if not rows or not weights.is_file():
+        return
+    with safe_open(weights, "pt") as held:
+        if "classifier.weight" not in held.keys():  # noqa: SIM118 - not a mapping
+            return
+        old_w, old_b = held.get_tensor("classifier.weight"), held.get_tensor("classifier.bias")
+    new, old = (list(part) for part in zip(*rows, strict=True))
+    with torch.no_grad():
+        model.classifier.weight[new] = old_w[old]
+        model.classifier.bias[new] = old_b[old]
 
 
 def _has_bfloat16() -> bool:
@@ -268,6 +296,8 @@ def fit(
         ModelBuildError: the loss is not a number any more.
     """
     settings = recipe["fit"]
+    if (out / "labels.json").is_file():
+        return
     torch.manual_seed(settings["seed"])
     loss_of = MultiTaskLoss(data, recipe)
     rows = training_rows(data, recipe, random.Random(settings["seed"]))

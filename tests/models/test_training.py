@@ -162,32 +162,46 @@ def test_word_embeddings_stay_and_the_rest_learns(tmp_path: Path) -> None:
     assert not np.allclose(before[query], after[f"bert.{query}"], atol=1e-4)
 
 
-def test_background_moves_the_toxicity_head_and_nothing_else(tmp_path: Path) -> None:
-    from models.training.background import refit_toxicity
+def test_the_second_stage_goes_on_from_the_first(tmp_path: Path) -> None:
     from models.training.fit import fit
+    from models.training.sharpen import sharpen, sharpened_data
 
     write_base(tmp_path / "base")
     data = training_data()
-    fit(tmp_path / "base", tmp_path / "fit", data, RECIPE, lambda _: None)
-    before = weights(tmp_path / "fit")
-    background = {
-        "language_rows": 40, "positive_rows": 10, "toxicity_rows": 40,
-        "weight": 1.0, "l2": 1e-4, "iterations": 20,
-    }  # fmt: skip
-    shares: list[float] = []
-    recipe = {**RECIPE, "background": background}
-    assert refit_toxicity(tmp_path / "fit", data, recipe, shares.append) == 50
-    assert shares[-1] == 1.0
-    after = weights(tmp_path / "fit")
-    # sentiment, then toxicity, then language: as `LABELS` has them
-    start = len(LABELS["sentiment"])
-    stop = start + len(LABELS["toxicity"])
-    changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert changed == {"classifier.weight", "classifier.bias"}
-    moved = (before["classifier.bias"] != after["classifier.bias"]).nonzero()[0]
-    assert list(moved) == list(range(start, stop))
-    # The same texts are background and, half of them, toxic: the answer must fall.
-    assert after["classifier.bias"][start] < before["classifier.bias"][start]
+    toxicity = data["toxicity"]
+    toxicity.labels = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_attack"]
+    toxicity.rows = [
+        Row("toxicity", row.text, row.source, row.lang, (i % 2, 0, -1, 0, i % 2, 0))
+        for i, row in enumerate(toxicity.rows)
+    ]
+    heads = {"epochs": 1.0, "weight": 1.0}
+    recipe = {**RECIPE, "fit": {**RECIPE["fit"], "toxicity": {**heads, "label_weights": [1.0] * 6}}}
+    fit(tmp_path / "base", tmp_path / "fit", data, recipe, lambda _: None)
+    recipe["sharpen"] = {
+        "learning_rate": 0.0,
+        "head_learning_rate": 0.0,
+        "disguised_share": 0.5,
+        "contrast_per_language": 4,
+        "background_sentences": 20,
+        "background_posts": 8,
+    }
+    added = sharpened_data(data, recipe)
+    assert list(added) == ["sentiment", "toxicity"]
+    calm = [row for row in added["toxicity"].rows if row.source == "background"]
+    assert len(calm) == 28
+    assert {row.target for row in calm} == {(0,) * 6}
+    contrast = [row for row in added["toxicity"].rows if row.source == "contrast"]
+    assert len({row.lang for row in contrast}) >= 10
+    assert {row.target[5] for row in contrast if isinstance(row.target, tuple)} >= {0, 1}
+
+    sharpen(tmp_path / "fit", tmp_path / "sharp", data, recipe, lambda _: None)
+    before, after = weights(tmp_path / "fit"), weights(tmp_path / "sharp")
+    # With a rate of nothing the first stage is what comes out, less the head of the language.
+    kept = len(LABELS["sentiment"]) + 6
+    assert after["classifier.weight"].shape[0] == kept
+    assert np.array_equal(before["classifier.weight"][:kept], after["classifier.weight"])
+    query = "bert.encoder.layer.0.attention.self.query.weight"
+    assert np.array_equal(before[query], after[query])
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
