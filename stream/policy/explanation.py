@@ -16,6 +16,7 @@ from stream.policy.engine import CompiledRule, Policy
 from stream.policy.expressions import Expression, Facts, Failure, Unknown
 from stream.policy.history import NO_HISTORY, History
 from stream.policy.subject import Subject
+from stream.policy.syntax import walk
 from stream.policy.verdict import Verdict
 
 _TOKEN: Final = re.compile(
@@ -106,12 +107,15 @@ def part_of(policy: Policy, source: str, facts: Facts) -> Part:
         elif isinstance(value, Failure):
             value, error = None, value.error
     pieces = [piece for piece in _pieces(source) if piece != source]
-    parts = tuple(part_of(policy, piece, facts) for piece in pieces if not _is_constant(piece))
+    parts = tuple(
+        part_of(policy, piece, facts) for piece in pieces if not _is_constant(policy, piece)
+    )
     return Part(source, value, error, parts)
 
 
-def _is_constant(source: str) -> bool:
-    return re.fullmatch(r"""[-+]?[\d.]+|true|false|null|[rR]?(["']).*\1|\[[^\w(]*\]""", source) is not None  # fmt: skip
+def _is_constant(policy: Policy, source: str) -> bool:
+    tree = policy.environment.parse(source)
+    return tree is not None and all(node.kind in ("constant", "other") for node, _ in walk(tree))
 
 
 def _pieces(source: str) -> list[str]:

@@ -106,7 +106,7 @@ def _is_kept_mark(char: str) -> bool:
 @lru_cache(maxsize=4096)
 def _latin_look_alike(char: str) -> str | None:
     """The Latin letter that a letter of another script is drawn like."""
-    for form in dict.fromkeys((char.lower(), char)):
+    for form in dict.fromkeys((char.lower(), char, char.upper())):
         found = confusables.is_confusable(form, greedy=True, preferred_aliases=["latin"])
         if not found:
             continue
