@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
@@ -38,7 +38,15 @@ from stream.logs import get_logger
 from stream.outcomes import Alert, Decision, Quota, Review, decode_review
 from stream.pipeline import Outcome
 from stream.policy import NO_HISTORY, Policy, Subject, decision_of
-from stream.records import DeadLetterReason, Label, Origin, dead_letter_of, decode_label, encode
+from stream.records import (
+    DeadLetterReason,
+    Label,
+    Origin,
+    dead_letter_of,
+    decode_label,
+    encode,
+    rfc3339,
+)
 from stream.topics import ALERTS, DEAD_LETTERS
 
 log = get_logger(__name__)
@@ -47,6 +55,9 @@ log = get_logger(__name__)
 _COUNT_EVERY_S: Final = 2.0
 _COUNT_AT_LEAST_S: Final = 10.0
 _ELSEWHERE_EVERY_S: Final = 5.0
+#: No more batches, and for no longer, are on their way to the broker.
+_UNDELIVERED_BATCHES: Final = 64
+_UNDELIVERED_S: Final = 3.0
 #: Deleted posts that a late review must not bring back.
 _MOST_GONE: Final = 100_000
 _MAX_KEY_BYTES: Final = 64 * 1024
@@ -70,8 +81,12 @@ class _Part:
         self.verdicts = Verdicts()
         #: Decisions that were written before a kill, on labels that are read again.
         self.decided: dict[int, Decision] = {}
-        self.counted_at_s = 0.0
-        self.counted: dict[str, int] | None = None
+        #: What was used after each of the last batches, the last one that is surely delivered, and
+        #: the last one written.
+        self.states: deque[tuple[float, Quota]] = deque()
+        self.certain: Quota | None = None
+        self.written: Quota | None = None
+        self.written_at_s = 0.0
 
 
 class Deciding:
@@ -162,6 +177,8 @@ class Deciding:
                         counts = [recovery.last_quota(partition) for partition in sorted(others)]
                         self._quotas.elsewhere([count for count in counts if count is not None])
                         self._elsewhere_at_s = time.monotonic()
+            for partition in self._parts:
+                self._write_count(partition, outputs)
             return outputs
 
     def _look(self, now_ms: int) -> list[Output]:
@@ -197,7 +214,7 @@ class Deciding:
         since = dict(self._quotas.tripped)
         tripped, freed = self._quotas.adopt(limits_of(self._policy), now_ms)
         return [
-            *(self._fired(rule, now_ms) for rule in tripped),
+            *(self._fired(rule) for rule in tripped),
             *(self._resolved(rule, day, since[rule], "it was raised", now_ms) for rule in freed),
         ]
 
@@ -221,8 +238,8 @@ class Deciding:
             decision = self._decide(label, record.offset, now_ms)
             outputs.append(self._decision(partition, record.key, decision))
         self._book(decision)
-        tripped = self._quotas.count(partition, record.offset, decision, now_ms)
-        outputs += [self._fired(rule, now_ms) for rule in tripped]
+        tripped = self._quotas.count(partition, record.offset, decision)
+        outputs += [self._fired(rule) for rule in tripped]
         standing = part.verdicts.standing_after(label.post_id, decision.decision_id)
         if standing is not None:
             # The same text labelled again: the person's word on it stands.
@@ -370,12 +387,12 @@ class Deciding:
     def _begin_count(self, partition: int, first: int, past: Past, outputs: list[Output]) -> None:
         now_ms = self._now_ms()
         self._stale(past.quota, now_ms, outputs)
-        self._quotas.open(partition, past.quota, first)
+        self._quotas.open(partition, past.quota)
         for at, decision in sorted(past.decided.items()):
             # Those behind the label that comes next are counted when it is read again.
             if at < first and decision.decided_at[:10] == self._quotas.day:
-                tripped = self._quotas.count(partition, at, decision, now_ms)
-                outputs += [self._fired(rule, now_ms) for rule in tripped]
+                tripped = self._quotas.count(partition, at, decision)
+                outputs += [self._fired(rule) for rule in tripped]
 
     def _glance(self, recovery: Recovery, partition: int, outputs: list[Output]) -> None:
         """A partition without labels so far: was something tripped that must be resolved?"""
@@ -391,40 +408,43 @@ class Deciding:
         outputs.append(self._count_output(kept.partition, cleared))
 
     def _write_count(self, partition: int, outputs: list[Output]) -> None:
+        """Write what is used, as it was before the batches that may still be on their way.
+
+        A count must not know of decisions that were never delivered.
+        """
         part = self._parts.get(partition)
         if part is None or partition not in self._quotas.partitions:
             return
-        state = self._quotas.state(partition, self._now_ms())
         now_s = time.monotonic()
-        changed = part.counted != state.used
-        if now_s - part.counted_at_s < (_COUNT_EVERY_S if changed else _COUNT_AT_LEAST_S):
+        newest = self._quotas.state(partition, self._now_ms())
+        last = part.states[-1][1] if part.states else part.certain
+        if last is None or last.next_offset != newest.next_offset:
+            part.states.append((now_s, newest))
+        while part.states and (
+            len(part.states) > _UNDELIVERED_BATCHES or part.states[0][0] < now_s - _UNDELIVERED_S
+        ):
+            part.certain = part.states.popleft()[1]
+        state = part.certain
+        if state is None or state is part.written:
             return
-        part.counted, part.counted_at_s = state.used, now_s
-        outputs.append(self._count_output(partition, state))
+        changed = part.written is None or part.written.used != state.used
+        if now_s - part.written_at_s >= (_COUNT_EVERY_S if changed else _COUNT_AT_LEAST_S):
+            part.written, part.written_at_s = state, now_s
+            outputs.append(self._count_output(partition, state))
 
-    def _fired(self, rule: str, now_ms: int) -> Output:
+    def _fired(self, rule: str) -> Output:
         quotas = self._quotas
         used, limit = quotas.total(rule), quotas.limits.get(rule)
         since = quotas.tripped[rule]
         log.warning("quota reached", rule=rule or "all rules", used=used, quota=limit)
-        return self._alert(
-            quota_alert(rule, quotas.day, used=used, limit=limit, since=since, now_ms=now_ms)
-        )
+        return self._alert(quota_alert(rule, quotas.day, used=used, limit=limit, since=since))
 
     def _resolved(self, rule: str, day: str, since: str, why: str, now_ms: int) -> Output:
         log.info("quota open again", rule=rule or "all rules", reason=why)
         limit = self._quotas.limits.get(rule)
+        resolved = (rfc3339(now_ms), why)
         return self._alert(
-            quota_alert(
-                rule,
-                day,
-                used=limit or 0,
-                limit=limit,
-                since=since,
-                now_ms=now_ms,
-                resolved=True,
-                why=why,
-            )
+            quota_alert(rule, day, used=limit or 0, limit=limit, since=since, resolved=resolved)
         )
 
     # -- outputs

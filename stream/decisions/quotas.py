@@ -74,13 +74,13 @@ class Quotas:
         """How many of the day's are used, as far as this worker knows."""
         return self._total[rule] + self._elsewhere[rule]
 
-    def open(self, partition: int, kept: Quota | None, offset: int) -> None:
-        """Begin or begin again with a partition at a label's offset, from its last count.
+    def open(self, partition: int, kept: Quota | None) -> None:
+        """Begin or begin again with a partition, from its last count, or from none.
 
         What was tripped stays tripped, if it was on this day.
         """
         self.close(partition)
-        part = _Part(next_offset=offset)
+        part = _Part(next_offset=0)
         if kept is not None:
             part.next_offset = max(kept.next_offset, 0)
             if kept.day == self.day:
@@ -117,7 +117,7 @@ class Quotas:
             return frozenset(strong) | frozenset(self.tripped)
         return frozenset(self.tripped)
 
-    def count(self, partition: int, offset: int, decision: Decision, now_ms: int) -> list[str]:
+    def count(self, partition: int, offset: int, decision: Decision) -> list[str]:
         """Count a decision on the label at an offset; the rules (or `ALL_RULES`) it trips.
 
         A label before the partition's count is in it already.
@@ -126,9 +126,9 @@ class Quotas:
         if offset < part.next_offset:
             return []
         part.next_offset = offset + 1
-        return self._use(part, decision, now_ms)
+        return self._use(part, decision)
 
-    def _use(self, part: _Part, decision: Decision, now_ms: int) -> list[str]:
+    def _use(self, part: _Part, decision: Decision) -> list[str]:
         if decision.by != "policy" or decision.action not in STRONG_ACTIONS:
             return []
         used = [
@@ -142,7 +142,8 @@ class Quotas:
             self._total[rule] += 1
             limit = self._limits.get(rule)
             if limit is not None and rule not in self.tripped and self.total(rule) >= limit:
-                self.tripped[rule] = rfc3339(now_ms)
+                # Not the clock: after a kill the same decision trips it, at the same time.
+                self.tripped[rule] = decision.decided_at
                 tripped.append(rule)
         return tripped
 
@@ -210,32 +211,38 @@ def quota_alert(
     used: int,
     limit: int | None,
     since: str,
-    now_ms: int,
-    resolved: bool = False,
-    why: str = "",
+    resolved: tuple[str, str] | None = None,
 ) -> Alert:
-    """The alert of a tripped breaker; one episode per rule and day, under one id."""
+    """The alert of a tripped breaker; one episode per rule and day, under one id.
+
+    Args:
+        rule: its id, or `ALL_RULES`.
+        day: the quota's.
+        used: strong actions so far.
+        limit: the quota.
+        since: when it tripped.
+        resolved: when and why it is open again; None: it fires.
+    """
     name = rule or GLOBAL_NAME
     whose = f"the rule `{rule}`" if rule else "all rules together"
-    if resolved:
-        summary = f"quota of {whose}: {why}"
+    if resolved is not None:
+        summary = f"quota of {whose} is open again: {resolved[1]}"
     else:
         summary = (
             f"quota of {whose} reached: {used} strong actions on {day}; "
             "further matches are only noted (shadow)"
         )
-    now = rfc3339(now_ms)
     return Alert(
         schema=ALERT_SCHEMA,
         alert_id=f"quota:{name}:{day}",
         rule=f"quota:{name}",
         kind="pipeline",
-        state="resolved" if resolved else "firing",
+        state="firing" if resolved is None else "resolved",
         severity="high",
         summary=summary,
         started_at=since,
-        at=now,
-        resolved_at=now if resolved else None,
+        at=since if resolved is None else resolved[0],
+        resolved_at=None if resolved is None else resolved[0],
         group={"rule": name, "day": day},
         observed=float(used),
         threshold=None if limit is None else float(limit),

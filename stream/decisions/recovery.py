@@ -86,7 +86,7 @@ class Recovery:
         past.decided = self._decided(
             partition,
             offset,
-            offset if past.quota is None else min(offset, past.quota.next_offset),
+            0 if past.quota is None else min(offset, past.quota.next_offset),
             ranges[names.decisions, partition],
         )
         past.reviews = self._reviews(partition, ranges[names.reviews, partition], now_ms)
