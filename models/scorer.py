@@ -119,6 +119,7 @@ class OnnxScorer:
             offset += self._members[-1].width
         self._width = offset
         self._heads = HeadSet(readers)
+        self._readers = readers
 
     @property
     def models(self) -> Mapping[str, ModelVersion]:
@@ -129,6 +130,10 @@ class OnnxScorer:
     def device(self) -> str:
         """Where the first model runs: `cpu` or `cuda:n`."""
         return self._members[0].session.device
+
+    def reader(self, task: str) -> HeadReader:
+        """What reads the task's probabilities out of `infer`'s logits."""
+        return self._readers[task]
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         """Clean, tokenise, sort by length and cut into batches by token budget."""

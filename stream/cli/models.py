@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from stream.cli import models_adopt
+from stream.cli import models_adopt, models_evaluate
+from stream.cli.models_evaluate import print_evaluation
 from stream.cli.models_progress import steps_progress
 from stream.cli.options import JsonOption
 from stream.cli.output import count, print_json, print_table
 from stream.settings import load_settings
 
 if TYPE_CHECKING:
-    from models.evaluate import Evaluation
     from models.manifest import Manifest, Model
 
 app = typer.Typer(
@@ -160,41 +160,6 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command("evaluate")
-def evaluate(
-    *,
-    data: DataOption,
-    model: Annotated[str, typer.Option(help="The model's name in the manifest.")] = "compact",
-    fp32: Annotated[
-        Path | None,
-        typer.Option(
-            help="Its fp32 export: also say how far the two graphs are apart.",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: every core.")] = 0,
-    manifest: ManifestOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a model on dev sets: quality, batch independence, speed."""
-    from models.evaluate import evaluate as measure
-
-    found = _manifest(manifest)
-    found.verify(model)
-    with steps_progress() as report:
-        evaluation = measure(
-            found,
-            model,
-            data,
-            fp32=fp32,
-            threads=threads,
-            report=lambda what, done, of: report(what, done / of if of else 0.0, ""),
-        )
-    _print_evaluation(evaluation, as_json=as_json)
-
-
 @app.command("build")
 def build(
     *,
@@ -248,28 +213,8 @@ def build(
                 report=report,
             )
         )
-    _print_evaluation(evaluation, as_json=as_json)
+    print_evaluation(evaluation, as_json=as_json)
 
 
-def _print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
-    if as_json:
-        print_json(evaluation)
-        return
-    rows = [(name, f"{value:.3f}") for name, value in evaluation.dev.keys().items()]
-    again, speed = evaluation.rebatching, evaluation.speed
-    rows.append(("labels changed by other batch-mates", str(sum(again.flips.values()))))
-    rows.append(("largest change of a score by them", f"{again.largest_change:.1e}"))
-    if evaluation.parity is not None:
-        parity = evaluation.parity
-        rows.append(("labels as fp32, sentiment", f"{parity.sentiment:.1%}"))
-        rows.append(("labels as fp32, toxic", f"{parity.toxic:.1%}"))
-        rows.append(("labels as fp32, language", f"{parity.language:.1%}"))
-    rows.append(("posts/s", f"{speed.scoring:.0f}"))
-    if speed.ratio is not None:
-        rows.append(("times the speed of fp32", f"{speed.ratio:.2f}"))
-    print_table(
-        [("figure", "left"), ("", "right")], rows, title=f"{evaluation.model} {evaluation.version}"
-    )
-
-
+models_evaluate.register(app)
 models_adopt.register(app)
