@@ -120,7 +120,10 @@ def send_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send a made-up record to a target, once, and say what came back. Needs no broker."""
+    from stream.logs import set_up_logs
+
     settings, targets = _loaded(hooks, None)
+    set_up_logs(settings.log)
     found = _named(targets, target)
     kinds = found.records
     if what is None:
@@ -214,8 +217,10 @@ def replay(
     """
     from stream.hooks.replay import replayable
     from stream.kafka.preflight import check_broker
+    from stream.logs import set_up_logs
 
     settings, targets = _loaded(hooks, kafka)
+    set_up_logs(settings.log)
     found = _named(targets, target)
     check_broker(settings.kafka)
     wanted = _filter([target], None, ids, since)

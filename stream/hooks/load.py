@@ -152,9 +152,7 @@ class _File:
             self._mistakes.add(self._source, offset, f"not YAML: {problem}")
         except yaml.reader.ReaderError as exc:
             char = exc.character if isinstance(exc.character, int) else 0
-            self._mistakes.add(
-                self._source, exc.position, f"not YAML: the character U+{char:04X}"
-            )
+            self._mistakes.add(self._source, exc.position, f"not YAML: the character U+{char:04X}")
         except (yaml.YAMLError, RecursionError, ValueError) as exc:
             self._mistakes.add(self._source, 0, f"not YAML: {exc}")
         finally:

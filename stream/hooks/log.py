@@ -27,8 +27,8 @@ from stream.outcomes import Delivery, decode_delivery
 from stream.settings import KafkaSettings
 from stream.topics import ALERTS, DECISIONS, DELIVERIES
 
-#: Of a target's log so many of the newest records are read after a start; more than a window.
-REMEMBERED: Final = 50_000
+#: So many of the newest records of the log are read after a start: some windows of some targets.
+REMEMBERED: Final = 100_000
 _SILENCE_TIMEOUT_S: Final = 30.0
 
 

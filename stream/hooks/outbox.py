@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ class Item:
         attempt: attempts so far.
         step: how far it is in the schedule.
         due: when it is to be tried, seconds since the epoch.
-        since: when it first came here.
+        since: when it first came here; by default it never waits too long.
         alone: not in a batch: a batch with it was refused.
     """
 
@@ -65,7 +66,7 @@ class Item:
     attempt: int = 0
     step: int = 0
     due: float = 0.0
-    since: float = 0.0
+    since: float = math.inf
     alone: bool = False
     early: bool = False
 

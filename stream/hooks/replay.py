@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -111,7 +112,8 @@ async def replay_events(
     limits = msgspec.structs.replace(target, retries=[0.0], breaker=target.breaker).limits()
     log = _Log(settings.kafka, name)
     deliverer = Deliverer(name, Outbox(limits), sender, record=log.write, resolved=lambda _: told())
-    deliverer.put([Item(event, attempt=attempt) for event, attempt in events])
+    now = time.time()
+    deliverer.put([Item(event, attempt=attempt, since=now) for event, attempt in events])
     try:
         await log.start()
         await deliverer.run_until_empty()

@@ -180,9 +180,7 @@ class MailServer:
             await self._converse(reader, writer)
         writer.transport.abort()
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 test ESMTP\r\n")
         while line := await reader.readline():
             command = line.decode().strip()
@@ -212,9 +210,7 @@ class MailServer:
 
 
 @contextlib.asynccontextmanager
-async def serve_mail(
-    tls: ssl.SSLContext | None = None, **fields: Any
-) -> AsyncIterator[MailServer]:
+async def serve_mail(tls: ssl.SSLContext | None = None, **fields: Any) -> AsyncIterator[MailServer]:
     """An SMTP server on a free port."""
     mail = MailServer(**fields)
     server = await asyncio.start_server(mail.handle, "127.0.0.1", 0, ssl=tls)

@@ -28,7 +28,11 @@ def test_keys_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
     ("text", "environ", "message"),
     [
         ("{type: slack, url_env: S}", {}, "`url_env` names `S`, and that variable is not set"),
-        ("{type: slack, url_env: S}", {"S": " "}, "`url_env` names `S`, and that variable is not set"),
+        (
+            "{type: slack, url_env: S}",
+            {"S": " "},
+            "`url_env` names `S`, and that variable is not set",
+        ),
         ("{type: slack, url_file: /nowhere}", {}, "`url_file` cannot be read: no such file"),
         (
             "{type: webhook, url: 'https://x.test', secret_env: K}",
@@ -55,7 +59,10 @@ def test_what_is_missing_is_named_and_not_shown(
 
 def test_no_secret_is_left_in_a_text_or_a_repr() -> None:
     found = Credentials(url=SLACK_URL, keys=(KEY,), token="t0ken+x/y", headers=("Basic abc",))
-    assert found.masked(f"{SLACK_URL} {KEY} t0ken+x/y Basic abc t0ken%2Bx%2Fy") == "*** *** *** *** ***"
+    assert (
+        found.masked(f"{SLACK_URL} {KEY} t0ken+x/y Basic abc t0ken%2Bx%2Fy")
+        == "*** *** *** *** ***"
+    )
     assert found.masked("no XXXXYYYYZZZZ in /services/T000/B000/XXXXYYYYZZZZ!") == "no *** in ***!"
     assert "hooks.slack" not in repr(found)
     assert KEY not in repr(found)

@@ -190,7 +190,9 @@ def test_alertmanager_labels_have_names_it_takes_and_values() -> None:
 
 
 def test_cloudevents_structured() -> None:
-    made = request("{type: cloudevents, url: 'https://x.test/y', token_env: K}", decision(), token="T")
+    made = request(
+        "{type: cloudevents, url: 'https://x.test/y', token_env: K}", decision(), token="T"
+    )
     assert made.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
     assert made.headers["authorization"] == "Bearer T"
     content = body(made)
@@ -213,9 +215,14 @@ def test_cloudevents_binary_escapes_its_headers() -> None:
 
 
 def test_cloudevents_in_batches() -> None:
-    made = request("{type: cloudevents, url: 'https://x.test/y', mode: batched}", decision(), alert())
+    made = request(
+        "{type: cloudevents, url: 'https://x.test/y', mode: batched}", decision(), alert()
+    )
     assert made.headers["content-type"].startswith("application/cloudevents-batch+json")
-    assert [each["type"] for each in body(made)] == ["tidegate.post.flagged", "tidegate.alert.firing"]
+    assert [each["type"] for each in body(made)] == [
+        "tidegate.post.flagged",
+        "tidegate.alert.firing",
+    ]
 
 
 def mail_of(*events: Event) -> Any:
@@ -247,7 +254,9 @@ def test_a_digest_has_every_record() -> None:
 def test_a_command_gets_a_line_for_each_record() -> None:
     found = target("{type: command, command: [cat], content: thin}")
     assert isinstance(found, Command)
-    lines = [msgspec.json.decode(line) for line in lines_of(found, [decision(), alert()]).splitlines()]
+    lines = [
+        msgspec.json.decode(line) for line in lines_of(found, [decision(), alert()]).splitlines()
+    ]
     assert [line["type"] for line in lines] == ["post.flagged", "alert.firing"]
     assert lines[0]["id"] == decision().message_id
     assert "post" not in lines[0]["data"]

@@ -64,9 +64,7 @@ def test_the_schedule_goes_on_where_it_was(step: int, jitter: float) -> None:
     assert known.step(DEFAULT_SCHEDULE) == step
 
 
-@pytest.mark.parametrize(
-    "place", [Place("t.decisions", 3, 17), Place("a-b_c.d", 0, 0), None]
-)
+@pytest.mark.parametrize("place", [Place("t.decisions", 3, 17), Place("a-b_c.d", 0, 0), None])
 def test_a_delivery_knows_its_place(place: Place | None) -> None:
     event = decision(1)
     at = Event("decision", event.record, event.original, place)

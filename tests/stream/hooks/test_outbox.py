@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -52,6 +53,7 @@ outcomes = st.sampled_from(
     seed=st.integers(0, 1000),
 )
 def test_each_subject_in_order_each_item_once_and_never_more_than_allowed(
+    *,
     numbers: list[int],
     verdicts: list[Verdict],
     concurrency: int,
@@ -69,7 +71,9 @@ def test_each_subject_in_order_each_item_once_and_never_more_than_allowed(
         spread=chance.random,
     )  # fmt: skip
     items = put(box, *numbers)
-    now, out, resolved = 0.0, [], []
+    now = 0.0
+    out: list[list[Item]] = []
+    resolved: list[Item] = []
     answers = iter(verdicts)
     for _ in range(5000):
         if len(resolved) == len(items):
@@ -82,9 +86,8 @@ def test_each_subject_in_order_each_item_once_and_never_more_than_allowed(
         assert len(set(subjects)) == len(subjects), "two of one subject are out"
         if out:
             taken = out.pop(chance.randrange(len(out)))
-            for settled in box.settle(taken, next(answers, DELIVERED), now):
-                if settled.state != "retrying":
-                    resolved.append(settled.item)
+            settled = box.settle(taken, next(answers, DELIVERED), now)
+            resolved += [each.item for each in settled if each.state != "retrying"]
         else:
             wait_s = box.wait_s(now)
             assert wait_s is not None, "nothing is out and nothing will be"
@@ -105,7 +108,7 @@ def test_the_schedule_of_the_field_is_followed_to_its_end() -> None:
         taken = box.take(now)
         attempts.append(now)
         settled = box.settle(taken, FAILED, now)
-    assert [b - a for a, b in zip(attempts, attempts[1:], strict=False)] == pytest.approx(
+    assert [b - a for a, b in itertools.pairwise(attempts)] == pytest.approx(
         list(DEFAULT_SCHEDULE[1:])
     )
     (last,) = settled

@@ -96,7 +96,7 @@ async def test_it_sees_no_secret_of_ours(tmp_path: Path, monkeypatch: pytest.Mon
     assert "PATH" in seen
 
 
-async def test_no_shell_is_between(tmp_path: Path) -> None:
+async def test_no_shell_is_between() -> None:
     found = target("{type: command, command: ['echo; touch pwned']}")
     verdict = await sender_of("it", found, allow_private=False).send([decision()], now_utc())
     assert verdict.outcome is Outcome.FAILED

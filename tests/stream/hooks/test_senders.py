@@ -142,9 +142,7 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize("where", ["http://127.0.0.1:1/x", "http://localhost:1/x", "//127.1/x"])
-async def test_a_redirect_to_a_private_address_is_named(
-    where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_redirect_to_a_private_address_is_named(where: str) -> None:
     """The server itself is on loopback: the guard lets that one address pass, and no other."""
     async with serve(answering(307, Location=where)) as server:
         found = target(f"{{type: webhook, url: '{server.url}', secret_env: HOOK_KEY}}")

@@ -63,7 +63,7 @@ async def test_starttls_and_a_password(tmp_path: Path, monkeypatch: pytest.Monke
     )
 
 
-async def test_without_starttls_nothing_is_sent(tmp_path: Path) -> None:
+async def test_without_starttls_nothing_is_sent() -> None:
     async with serve_mail() as server:
         verdict = await sent(server, "")
     assert verdict.outcome is Outcome.FAILED
