@@ -102,7 +102,11 @@ def _label(post: Post, number: int, dice: random.Random) -> Label:
     heads = ("severe_toxic", "obscene", "threat", "insult", "identity_attack")
     scores = {"toxic": toxic, **{head: toxic * dice.random() for head in heads}}
     negative = dice.random()
-    moods = {"negative": negative, "neutral": (1 - negative) * 0.6, "positive": (1 - negative) * 0.4}  # fmt: skip
+    moods = {
+        "negative": negative,
+        "neutral": (1 - negative) * 0.6,
+        "positive": (1 - negative) * 0.4,
+    }
     mood = max(moods, key=moods.__getitem__)
     language = next(iter(post.langs), "en")
     return Label(

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from stream.policy.explanation import Explanation, Part, RuleExplanation
     from stream.records import Label
 
-app = typer.Typer(name="policy", help="Check, test, explain and compare rules.", no_args_is_help=True)  # fmt: skip
+app = typer.Typer(
+    name="policy", help="Check, test, explain and compare rules.", no_args_is_help=True
+)
 
 PolicyOption = Annotated[
     Path | None,
@@ -86,7 +88,9 @@ def check(*, policy: PolicyOption = None, as_json: JsonOption = False) -> None:
             for r in rules
         ],
     )
-    typer.echo(f"\n{path}: {len(rules)} rules, {len(loaded.tests)} tests, version {loaded.policy.version}")  # fmt: skip
+    typer.echo(
+        f"\n{path}: {len(rules)} rules, {len(loaded.tests)} tests, version {loaded.policy.version}"
+    )
 
 
 def _number(quota: int | None) -> str:
@@ -153,7 +157,9 @@ def run_tests(
 
 def _untested(loaded: Any) -> list[str]:
     """Rules that no test expects to match."""
-    named = {rule for test in loaded.tests for rules in (test.rules, test.shadow) for rule in rules or ()}  # fmt: skip
+    named = {
+        rule for test in loaded.tests for rules in (test.rules, test.shadow) for rule in rules or ()
+    }
     return [rule.id for rule in loaded.policy.rules if rule.mode != "off" and rule.id not in named]
 
 
@@ -286,7 +292,9 @@ def _print_explanation(explanation: Explanation, text: str, version: str, *, eve
     console.print(marked, end="\n\n")
     line = Text(verdict.action, style="bold")
     if verdict.decisive is not None:
-        line.append(f"  {verdict.severity}, {verdict.reason}, by rule {verdict.decisive}", style="not bold")  # fmt: skip
+        line.append(
+            f"  {verdict.severity}, {verdict.reason}, by rule {verdict.decisive}", style="not bold"
+        )
     elif verdict.safelist is not None:
         line.append(f"  by safelist ({verdict.safelist})", style="not bold")
     console.print(line)
@@ -378,7 +386,9 @@ def _print_change(console: Console, change: Change) -> None:
 
 def _print_field(console: Console, field: FieldChange) -> None:
     if field.old is None or field.new is None:
-        sign, value, style = ("-", field.old, "red") if field.new is None else ("+", field.new, "green")  # fmt: skip
+        sign, value, style = (
+            ("-", field.old, "red") if field.new is None else ("+", field.new, "green")
+        )
         console.print(Text(f"    {sign} {field.field}: {value}", style=style))
         return
     console.print(Text(f"    {field.field}: {field.old}", style="red"))

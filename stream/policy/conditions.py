@@ -84,7 +84,11 @@ class Compiler:
             texts = [child for child in node.children if isinstance(child.value, str)]
             if node.kind != "call" or not texts:
                 continue
-            if node.text in MEASURES and len(node.children) == 2 and node.children[0].kind == "name":  # fmt: skip
+            if (
+                node.text in MEASURES
+                and len(node.children) == 2
+                and node.children[0].kind == "name"
+            ):
                 self._check_window(node, when)
             elif len(node.children) == (2 if node.text == "matches" else 1):
                 self._check_call(node, when)
@@ -111,7 +115,9 @@ class Compiler:
         if name in _WORD_FUNCTIONS:
             return self._in_lists(node, when, self.files.words, "word list", lambda _: False)
         if name == "links_to":
-            return self._in_lists(node, when, self.files.domains, "list of domains", lambda text: "." in text)  # fmt: skip
+            return self._in_lists(
+                node, when, self.files.domains, "list of domains", lambda text: "." in text
+            )
         if name == "regex" or (name == "matches" and node.children):
             pattern = node.children[-1]
             text = self._literal(node, pattern, when, needed=name == "regex")
@@ -136,7 +142,11 @@ class Compiler:
             return None
         if text not in known and not other(text):
             wrong_kind = text in {**self.files.words, **self.files.domains}
-            hint = f"`{text}` is a list of {'domains' if text in self.files.domains else 'words'}" if wrong_kind else suggestion(text, known)  # fmt: skip
+            hint = (
+                f"`{text}` is a list of {'domains' if text in self.files.domains else 'words'}"
+                if wrong_kind
+                else suggestion(text, known)
+            )
             self._at(node.children[0], when, f"there is no {what} `{text}`", hint)
             return None
         return Site(node.text, text)
@@ -161,7 +171,9 @@ class Compiler:
             return None
         key, duration = node.children
         if key.kind != "name":
-            self._at(key, when, f"`{node.text}` needs one of the keys", f"known: {', '.join(KEY_NAMES)}")  # fmt: skip
+            self._at(
+                key, when, f"`{node.text}` needs one of the keys", f"known: {', '.join(KEY_NAMES)}"
+            )
             return None
         if node.text == "actions" and key.text != "author":
             self._at(key, when, "`actions` is about authors only", 'write `actions(author, "24h")`')
@@ -189,7 +201,12 @@ class Compiler:
             return
         known = (*task.labels, *(("none",) if task.multi_label else ()))
         if isinstance(constant.value, str) and constant.value not in known:
-            self._at(constant, when, f"`{task.name}` has no label `{constant.value}`", suggestion(constant.value, known))  # fmt: skip
+            self._at(
+                constant,
+                when,
+                f"`{task.name}` has no label `{constant.value}`",
+                suggestion(constant.value, known),
+            )
 
     def _scores(self, nodes: list[Node]) -> Iterator[tuple[str, str | None]]:
         for node in nodes:
@@ -205,7 +222,12 @@ class Compiler:
         if isinstance(node.value, str):
             return node.value
         if needed:
-            self._at(node, when, f"what `{call.text}` looks for must be written out", f"as in `{FUNCTIONS[call.text][0]}`")  # fmt: skip
+            self._at(
+                node,
+                when,
+                f"what `{call.text}` looks for must be written out",
+                f"as in `{FUNCTIONS[call.text][0]}`",
+            )
         return None
 
     def _at(self, node: Node, when: Value, message: str, hint: str | None) -> None:

@@ -40,7 +40,9 @@ class Change:
 def difference(old: Policy, new: Policy) -> list[Change]:
     """Every change, rules first, by id."""
     before, after = ({rule.id: rule for rule in policy.rules} for policy in (old, new))
-    changes = [_rule_change(before.get(name), after.get(name)) for name in sorted({*before, *after})]  # fmt: skip
+    changes = [
+        _rule_change(before.get(name), after.get(name)) for name in sorted({*before, *after})
+    ]
     lists_before, lists_after = old.lists.contents, new.lists.contents
     changes += [
         _list_change(name, lists_before.get(name), lists_after.get(name))
@@ -78,12 +80,17 @@ def _list_change(
 ) -> Change | None:
     if old == new:
         return None
-    gone, come = sorted((old or frozenset()) - (new or frozenset())), sorted((new or frozenset()) - (old or frozenset()))  # fmt: skip
+    gone, come = (
+        sorted((old or frozenset()) - (new or frozenset())),
+        sorted((new or frozenset()) - (old or frozenset())),
+    )
     fields = (
         *(FieldChange("entry", entry, None) for entry in gone),
         *(FieldChange("entry", None, entry) for entry in come),
     )
-    return Change("added" if old is None else "removed" if new is None else "changed", "list", name, fields)  # fmt: skip
+    return Change(
+        "added" if old is None else "removed" if new is None else "changed", "list", name, fields
+    )
 
 
 def _text(value: object) -> str | None:

@@ -209,7 +209,12 @@ def read_document(file: SourceFile, found: Diagnostics) -> Value | None:
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         offset = _offset(file, mark) if mark is not None else 0
-        found.add(file, offset, f"not YAML: {exc.problem or exc.context}", hint=_yaml_hint(exc, file, offset))  # fmt: skip
+        found.add(
+            file,
+            offset,
+            f"not YAML: {exc.problem or exc.context}",
+            hint=_yaml_hint(exc, file, offset),
+        )
         return None
     except yaml.YAMLError as exc:
         at = getattr(exc, "position", 0)

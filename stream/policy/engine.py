@@ -136,7 +136,9 @@ class Policy:
         windows = {window for each in self._active for window in each.windows}
         self.windows = tuple(sorted(windows))
         used = {name for each in self._active for name in each.names}
-        self._read = tuple((n, vocabulary.names[n].read) for n in sorted(used & vocabulary.names.keys()))  # fmt: skip
+        self._read = tuple(
+            (n, vocabulary.names[n].read) for n in sorted(used & vocabulary.names.keys())
+        )
         self._constants = {n: n for n in vocabulary.types if n not in vocabulary.names}
         self.lists = lists
         self._current = current

@@ -248,7 +248,9 @@ def _task_label(task: Task, value: Value | None, *, unsupported: bool) -> TaskLa
         default = {"sentiment": "neutral", "language": "en"}.get(task.name)
         scores = {default: 1.0} if default in task.labels else {}
     elif isinstance(node, dict):
-        for label, score in value.fields({label: label for label in task.labels}, f"`{task.name}`").items():  # fmt: skip
+        for label, score in value.fields(
+            {label: label for label in task.labels}, f"`{task.name}`"
+        ).items():
             number = score.fraction("a score")
             scores[label] = number if number is not None else 0.0
     else:
@@ -257,7 +259,9 @@ def _task_label(task: Task, value: Value | None, *, unsupported: bool) -> TaskLa
     if not task.top:
         scores = {**dict.fromkeys(task.labels, 0.0), **scores}
     if task.multi_label:
-        over = [label for label, score in scores.items() if score >= task.thresholds.get(label, 0.5)]  # fmt: skip
+        over = [
+            label for label, score in scores.items() if score >= task.thresholds.get(label, 0.5)
+        ]
         label = max(over, key=scores.__getitem__, default="none")
     else:
         label = max(scores, key=scores.__getitem__, default="")
@@ -271,4 +275,7 @@ def _task_label(task: Task, value: Value | None, *, unsupported: bool) -> TaskLa
 
 def shown_history(history: GivenHistory) -> list[str]:
     """The counts of a test as they are written."""
-    return [f'{measure}({kind}, "{shown(seconds)}"): {count}' for (measure, kind, seconds), count in sorted(history.counts.items())]  # fmt: skip
+    return [
+        f'{measure}({kind}, "{shown(seconds)}"): {count}'
+        for (measure, kind, seconds), count in sorted(history.counts.items())
+    ]

@@ -125,7 +125,9 @@ def _pieces(source: str) -> list[str]:
     if bare is not None:
         return _pieces(bare) or [bare]
     for operators in _LEVELS:
-        cuts = [(start, end) for text, start, end, depth in tokens if depth == 0 and text in operators]  # fmt: skip
+        cuts = [
+            (start, end) for text, start, end, depth in tokens if depth == 0 and text in operators
+        ]
         if operators == ("?",) and cuts:
             # `a ? b : c`: only the question is shown; the rest is one of two answers.
             return [source[: cuts[0][0]].strip()]

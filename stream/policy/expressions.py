@@ -125,7 +125,14 @@ class Environment:
     def compile(self, source: str, *, any_type: bool = False) -> Expression | list[Mistake]:
         """The expression, or every mistake in it."""
         if not source.strip():
-            return [Mistake(0, 1, "the condition is empty", "write an expression, as in `toxicity.threat >= 0.5`")]  # fmt: skip
+            return [
+                Mistake(
+                    0,
+                    1,
+                    "the condition is empty",
+                    "write an expression, as in `toxicity.threat >= 0.5`",
+                )
+            ]
         try:
             checked = self._check.compile(source)
             kind = checked.return_type()
@@ -241,8 +248,15 @@ def _syntax(offset: int, what: str, source: str) -> Mistake:
         got = got if got in _ELSEWHERE else _word_at(source, offset)
         return Mistake(offset, len(got), f"`{got}` is not CEL", f"write `{wanted}`")
     if got[:1] in ("'", '"'):
-        return Mistake(offset, 1, "the string has no end, or a `\\` in it that is not one of CEL's", "write r'...' for a regular expression")  # fmt: skip
-    return Mistake(offset, max(1, len(got)), f"unexpected `{got}`" if got else "this cannot stand here")  # fmt: skip
+        return Mistake(
+            offset,
+            1,
+            "the string has no end, or a `\\` in it that is not one of CEL's",
+            "write r'...' for a regular expression",
+        )
+    return Mistake(
+        offset, max(1, len(got)), f"unexpected `{got}`" if got else "this cannot stand here"
+    )
 
 
 def _meaning(offset: int, what: str, source: str) -> Mistake:
@@ -261,7 +275,12 @@ def _meaning(offset: int, what: str, source: str) -> Mistake:
         before = re.search(r"[\w.]+$", source[:offset])
         after = re.match(r"\.\s*(\w+)", source[offset:])
         owner, name = before[0] if before else "this", after[1] if after else ""
-        return Mistake(offset + 1, len(name) or 1, f"`{owner}` has no field `{name}`", unknown=f"{owner}.{name}")  # fmt: skip
+        return Mistake(
+            offset + 1,
+            len(name) or 1,
+            f"`{owner}` has no field `{name}`",
+            unknown=f"{owner}.{name}",
+        )
     return Mistake(offset, 1, what[:1].lower() + what[1:])
 
 
@@ -274,7 +293,11 @@ def _overload(offset: int, function: str, types: str, source: str) -> Mistake:
         if source[offset : offset + 1] == "(":
             start = source.rfind(function, 0, offset)
         member = re.match(r"(.*)\.\((.*)\)$", types)
-        said = f"{member[1]} has no `{function}({member[2]})`" if member else f"`{function}` does not take ({given})"  # fmt: skip
+        said = (
+            f"{member[1]} has no `{function}({member[2]})`"
+            if member
+            else f"`{function}` does not take ({given})"
+        )
         return Mistake(max(start, 0), len(function), said, unknown=f"{function}()")
     hint = None
     kinds = given.split(", ")

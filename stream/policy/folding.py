@@ -89,11 +89,17 @@ def _fold_char(char: str) -> str:  # noqa: PLR0911 - one line per kind of charac
     if parts != char and not any(_is_kept_mark(part) for part in parts):
         composed = unicodedata.normalize("NFKC", char)
         # Hangul falls apart into its letters; a syllable is what people write.
-        return composed if composed == char and len(parts) > 1 and _HANGUL.match(parts) else "".join(map(_fold_char, parts))  # fmt: skip
+        return (
+            composed
+            if composed == char and len(parts) > 1 and _HANGUL.match(parts)
+            else "".join(map(_fold_char, parts))
+        )
     name = unicodedata.name(char, "")
     if name.startswith(_LOOK_ALIKE):
         return _latin_look_alike(char) or char.casefold()
-    if name.startswith(("LATIN ", "MODIFIER LETTER ")) or (category in ("So", "Sk", "Lm", "No") and "LETTER" in name):  # fmt: skip
+    if name.startswith(("LATIN ", "MODIFIER LETTER ")) or (
+        category in ("So", "Sk", "Lm", "No") and "LETTER" in name
+    ):
         plain = anyascii(char).lower()
         return plain if plain.isalnum() else char.casefold()
     return unicodedata.normalize("NFKC", char).casefold()

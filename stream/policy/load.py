@@ -117,11 +117,16 @@ def read_files(path: Path, found: Diagnostics) -> RuleFiles:
         try:
             text = each.read_text("utf-8-sig")
         except FileNotFoundError:
-            raise PolicyError(f"there is no file `{each}`", hint="`tidegate policy check` without a path checks the rules in force") from None  # fmt: skip
+            raise PolicyError(
+                f"there is no file `{each}`",
+                hint="`tidegate policy check` without a path checks the rules in force",
+            ) from None
         except UnicodeDecodeError as exc:
             raise PolicyError(f"`{each}` is not UTF-8: byte {exc.start}") from exc
         except OSError as exc:
-            raise PolicyError(f"cannot read `{each}`: {(exc.strerror or str(exc)).lower()}") from exc  # fmt: skip
+            raise PolicyError(
+                f"cannot read `{each}`: {(exc.strerror or str(exc)).lower()}"
+            ) from exc
         files.included.append(each)
         document = read_document(SourceFile(str(each), text.replace("\r\n", "\n")), found)
         if document is not None:

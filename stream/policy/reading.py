@@ -177,19 +177,25 @@ def functions(current: Current) -> list[Function]:
         Function("words", (STRING,), BOOL, lambda name: bool(current.reading.hits(name))),
         Function("word_count", (STRING,), INT, lambda name: len(current.reading.hits(name))),
         Function(
-            "terms", (STRING,), STRINGS,
+            "terms",
+            (STRING,),
+            STRINGS,
             lambda name: list(dict.fromkeys(hit.term for hit in current.reading.hits(name))),
         ),
         Function("regex", (STRING,), BOOL, matches),
         Function("links_to", (STRING,), BOOL, links_to),
         *(
             Function(
-                measure, (KEY, STRING), INT,
-                lambda kind, duration, measure=measure: current.reading.count(measure, kind, duration),
+                measure,
+                (KEY, STRING),
+                INT,
+                lambda kind, duration, measure=measure: current.reading.count(
+                    measure, kind, duration
+                ),
             )
             for measure in ("count", "distinct_authors", "actions")
         ),
-    ]  # fmt: skip
+    ]
 
 
 #: Function to how it is written and what it answers.

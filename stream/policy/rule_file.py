@@ -134,7 +134,9 @@ def _read_rule(written: Value, into: RuleFiles) -> None:
     version, description = _text(fields, "version", "1"), _text(fields, "description", "")
     expires = fields["expires"].moment("a date") if "expires" in fields else None
     priority = fields["priority"].number("a priority") if "priority" in fields else 0
-    quota = fields["quota"].number("a number of actions a day", least=0) if "quota" in fields else None  # fmt: skip
+    quota = (
+        fields["quota"].number("a number of actions a day", least=0) if "quota" in fields else None
+    )
     languages = _languages(fields["languages"]) if "languages" in fields else ()
     if len(written.found.found) > before:
         # What depends on a wrong field may still be looked at: its condition.
@@ -247,7 +249,9 @@ def _domains(value: Value) -> frozenset[str]:
     for text, at in value.texts("a list of domains"):
         domain = _domain(text)
         if domain is None:
-            at.wrong(f"`{text}` is not a domain", hint="as in `example.org`, without `https://` and path")  # fmt: skip
+            at.wrong(
+                f"`{text}` is not a domain", hint="as in `example.org`, without `https://` and path"
+            )
         else:
             found.add(domain)
     return frozenset(found)

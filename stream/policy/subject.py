@@ -120,7 +120,11 @@ class Subject:
             case "domain":
                 return self.domains
             case "mention":
-                return tuple(dict.fromkeys(m.lstrip("@").casefold() for m in post.mentions)) if post else ()  # fmt: skip
+                return (
+                    tuple(dict.fromkeys(m.lstrip("@").casefold() for m in post.mentions))
+                    if post
+                    else ()
+                )
             case "author":
                 one = self.author_id
             case "same_text":
@@ -163,7 +167,11 @@ def _readable(text: str) -> str:
 def _fingerprint(text: str) -> str | None:
     """One short key for texts that differ in case, spaces, links and mentions only."""
     words = _SPACE.sub(" ", _NOT_THE_MESSAGE.sub(" ", text)).strip().casefold()
-    return blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest() if words else None  # fmt: skip
+    return (
+        blake2b(words.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        if words
+        else None
+    )
 
 
 def _ms(stamp: str | None) -> int | None:

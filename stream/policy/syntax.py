@@ -63,16 +63,25 @@ def _node(data: bytes, positions: dict[int, int]) -> Node:
         # `a.b` stands where its last dot is.
         return Node("name", offset - max(name.rfind("."), 0), name)
     if isinstance(select := fields.get(5), bytes):
-        return Node("select", offset, _only(select, 2).decode(), children=(_node(_only(select, 1), positions),))  # fmt: skip
+        return Node(
+            "select",
+            offset,
+            _only(select, 2).decode(),
+            children=(_node(_only(select, 1), positions),),
+        )
     if isinstance(call := fields.get(6), bytes):
-        children = [_node(v, positions) for n, v in _fields(call) if n in (1, 3) and isinstance(v, bytes)]  # fmt: skip
+        children = [
+            _node(v, positions) for n, v in _fields(call) if n in (1, 3) and isinstance(v, bytes)
+        ]
         return Node("call", offset, _only(call, 2).decode(), children=tuple(children))
     inner: list[bytes] = []
     for kind, wanted in _EXPRESSIONS_IN.items():
         if isinstance(value := fields.get(kind), bytes):
             inner = [v for n, v in _fields(value) if n in wanted and isinstance(v, bytes)]
             if kind == _STRUCT:
-                inner = [v for e in inner for n, v in _fields(e) if n in (3, 4) and isinstance(v, bytes)]  # fmt: skip
+                inner = [
+                    v for e in inner for n, v in _fields(e) if n in (3, 4) and isinstance(v, bytes)
+                ]
     return Node("other", offset, children=tuple(_node(v, positions) for v in inner))
 
 

@@ -148,10 +148,21 @@ def task_names(task: Task) -> list[Name]:
     t = task.name
     names = [
         Name(f"{t}.label", STRING, f"what `{t}` says", partial(_answer, t, "label")),
-        Name(f"{t}.score", DOUBLE, "the probability of that label", partial(_answer, t, "score"), score=t != "language"),
-        Name(f"{t}.unsupported", BOOL, f"`{t}` was not measured on the post's language", partial(_answer, t, "unsupported")),
+        Name(
+            f"{t}.score",
+            DOUBLE,
+            "the probability of that label",
+            partial(_answer, t, "score"),
+            score=t != "language",
+        ),
+        Name(
+            f"{t}.unsupported",
+            BOOL,
+            f"`{t}` was not measured on the post's language",
+            partial(_answer, t, "unsupported"),
+        ),
         Name(f"{t}.scores", SCORES, "label to score", partial(_answer, t, "scores")),
-    ]  # fmt: skip
+    ]
     taken = {name.name for name in names}
     own = [label for label in task.labels if label.isidentifier() and f"{t}.{label}" not in taken]
     return names + [

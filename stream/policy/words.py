@@ -165,7 +165,10 @@ class WordIndex:
         self._terms: list[tuple[str, bool, Term]] = []
         anchors: dict[str, list[int]] = {}
         for name, words in lists.items():
-            for allowed, written in [*((False, t) for t in words.terms), *((True, t) for t in words.allow)]:  # fmt: skip
+            for allowed, written in [
+                *((False, t) for t in words.terms),
+                *((True, t) for t in words.allow),
+            ]:
                 term = Term(written, folded=words.fold)
                 anchors.setdefault(term.anchor, []).append(len(self._terms))
                 self._terms.append((name, allowed, term))
@@ -266,23 +269,24 @@ def _between(gaps: Sequence[tuple[int, int]], length: int) -> list[tuple[int, in
 
 
 def _not_allowed(places: Mapping[tuple[int, int], str], allowed: set[tuple[int, int]]) -> list[Hit]:
-    hits = [
-        Hit(term, start, end)
-        for (start, end), term in sorted(places.items())
-        if not any(begin <= start and end <= stop for begin, stop in allowed)
+    """Hits that no allowed stretch and no longer hit covers, in the order of the text.
+
+    Both in one sweep: a text may be one word a thousand times.
+    """
+    hits = []
+    allowed_to = found_to = -1
+    # Of what begins at one place the longest comes first, and what allows before what finds.
+    stretches = [(start, -end, False) for start, end in allowed] + [
+        (start, -end, True) for start, end in places
     ]
-    # The same word read in two ways gives one hit, the longest.
-    return [
-        hit
-        for hit in hits
-        if not any(
-            other is not hit
-            and other.start <= hit.start
-            and hit.end <= other.end
-            and (other.end - other.start) > (hit.end - hit.start)
-            for other in hits
-        )
-    ]
+    for start, negative_end, is_hit in sorted(stretches):
+        end = -negative_end
+        if not is_hit:
+            allowed_to = max(allowed_to, end)
+        elif end > allowed_to and end > found_to:
+            hits.append(Hit(places[start, end], start, end))
+            found_to = end
+    return hits
 
 
 def _same(text: str, written: str) -> bool:

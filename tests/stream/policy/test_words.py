@@ -122,3 +122,8 @@ def test_hits_lie_in_the_text_and_never_fail(text: str) -> None:
     for hits in INDEX.hits(text + " muppet").values():
         for hit in hits:
             assert 0 <= hit.start < hit.end <= len(text) + 7
+
+
+def test_a_text_that_is_one_word_a_thousand_times() -> None:
+    text = "dolt muppet show " * 1000
+    assert len(found(text)) == 1000
