@@ -91,7 +91,9 @@ def _reading(rule: SilenceRule, known: Heard, silent_s: int, *, named: bool) -> 
     missed = silent_s >= rule.hold_s and (
         known.idle >= rule.min_posts
         if rule.of == "useful"
-        else named or known.rate * rule.hold_s >= rule.min_posts
+        # A rate is known when it was heard for half as long as it is now missed.
+        else named
+        or (2 * known.weight >= rule.hold_s and known.rate * rule.hold_s >= rule.min_posts)
     )
     return Reading(
         breach=missed,

@@ -32,6 +32,7 @@ MODULES = (
     "topics",
     "config",
     "dead_letters",
+    "alerts",
     "hooks",
     "models",
     "bench",

@@ -16,7 +16,11 @@ BEGIN = 1_800_000_000
 def metric(start: int, posts: int, group: str = "all", **values: Any) -> Metric:
     """One metric; `authors` is a number or names, `by` follows from the group."""
     authors = values.pop("authors", posts)
-    names = authors if not isinstance(authors, int) else (f"{start}/{n}" for n in range(authors))
+    names = (
+        authors
+        if not isinstance(authors, int)
+        else (f"{start}/{values.get('partition', 0)}/{n}" for n in range(authors))
+    )
     by = values.pop("by", "all" if group == "all" else "tag")
     defaults: dict[str, Any] = {
         "width_s": 10,
