@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import faust
@@ -23,6 +24,7 @@ from stream.flow import BatchPipeline, Flow
 from stream.kafka.client import aiokafka_config, bootstrap_servers, ssl_context
 from stream.kafka.fetching import MAX_PARTITION_FETCH_BYTES
 from stream.kafka.ledger import Ledger
+from stream.kafka.offsets import partition_ends
 from stream.kafka.publisher import Output, Publisher
 from stream.kafka.transport import BatchedConsumer, BatchedTransport, BatchOptions
 from stream.readiness import output_limits
@@ -148,7 +150,11 @@ def create_app(
     kafka, worker = settings.kafka, settings.worker
     played = role_named(role)
     servers = [URL(f"kafka://{server}") for server in bootstrap_servers(kafka)]
-    most_records = worker.batch_posts * (worker.in_flight_batches + _QUEUED_BATCHES)
+    most_records = (
+        worker.batch_posts * (worker.in_flight_batches + _QUEUED_BATCHES)
+        if played.most_records is None
+        else played.most_records(settings)
+    )
     extra = {} if played.faust_settings is None else played.faust_settings(settings)
     app = TidegateApp(
         group_of(settings, Duty(role, unit)),
@@ -166,7 +172,9 @@ def create_app(
             span_records=worker.batch_posts,
             most_records=most_records,
             drain_timeout_s=min(worker.stop_timeout_s, _REBALANCE_TIMEOUT_S * 0.8),
+            changelogs=frozenset(t.full_name(kafka.topic_prefix) for t in played.changelogs),
         ),
+        partition_ends=partial(partition_ends, kafka),
     )
     app.transport = transport
     app.producer_transport = transport

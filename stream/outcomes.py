@@ -18,6 +18,7 @@ REVIEW_SCHEMA: Final = "tidegate.review.v1"
 METRIC_SCHEMA: Final = "tidegate.metric.v1"
 ALERT_SCHEMA: Final = "tidegate.alert.v1"
 DELIVERY_SCHEMA: Final = "tidegate.delivery.v1"
+AGGREGATE_SCHEMA: Final = "tidegate.aggregate.v1"
 AUDIT_SCHEMA: Final = "tidegate.audit.v1"
 ALERT_STATE_SCHEMA: Final = "tidegate.alert-state.v1"
 BASELINE_SCHEMA: Final = "tidegate.baseline.v1"
@@ -169,6 +170,17 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     terms: bytes | None = None
 
 
+class AggregateChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A change of the table behind `metrics`: a window as far as one partition goes, or posts.
+
+    For the workers that count, nobody else: `body` is theirs (`stream.aggregates`), and another
+    version of it is another `schema`.
+    """
+
+    schema: Literal["tidegate.aggregate.v1"]
+    body: bytes
+
+
 class AlertExample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A post that shows what an alert is about."""
 
@@ -290,6 +302,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 decode_decision: Final = msgspec.json.Decoder(Decision).decode
 decode_review: Final = msgspec.json.Decoder(Review).decode
 decode_metric: Final = msgspec.json.Decoder(Metric).decode
+decode_aggregate_change: Final = msgspec.json.Decoder(AggregateChange).decode
 decode_alert: Final = msgspec.json.Decoder(Alert).decode
 decode_alert_state: Final = msgspec.json.Decoder(AlertState).decode
 decode_baseline: Final = msgspec.json.Decoder(Baseline).decode

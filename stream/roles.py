@@ -69,6 +69,8 @@ class Role:
         units: one app for each; a role without units has only the one named "".
         idle: why there are no units.
         batched: its inputs come in spans of many records.
+        changelogs: those of `writes` that are changelogs of its tables.
+        most_records: records handed out and not confirmed, at most; default: by `worker`.
         faust_settings: settings of the Faust app beside those every role has.
     """
 
@@ -80,6 +82,8 @@ class Role:
     units: Callable[[Settings], Sequence[str]] = _one
     idle: str = "nothing is configured for it"
     batched: bool = True
+    changelogs: tuple[Topic, ...] = ()
+    most_records: Callable[[Settings], int] | None = None
     faust_settings: Callable[[Settings], dict[str, Any]] | None = None
 
 

@@ -117,6 +117,29 @@ class PolicySettings(_Section):
     reload_s: float = Field(2.0, gt=0, le=5, description="how often a changed file is looked for")
 
 
+class AggregateSettings(_Section):
+    """Windows: how often they are written, and how long they can be corrected."""
+
+    checkpoint_s: float = Field(
+        5.0, gt=0, le=60, description="how often changed windows are written, at least"
+    )
+    checkpoint_records: int = Field(
+        20_000, ge=100, le=1_000_000, description="records after which they are written earlier"
+    )
+    correctable_s: int = Field(
+        1800,
+        ge=60,
+        le=86_400,
+        description="a window takes late and corrected posts for this long after its end",
+    )
+    correctable_posts: int = Field(
+        50_000,
+        ge=1000,
+        le=10_000_000,
+        description="posts of a partition that can be corrected: the newest ones",
+    )
+
+
 class AlertSettings(_Section):
     """The rules that turn metrics into alerts."""
 
@@ -168,6 +191,7 @@ class Settings(_Section):
     models: ModelSettings = ModelSettings()  # type: ignore[call-arg]
     worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
     policy: PolicySettings = PolicySettings()  # type: ignore[call-arg]
+    aggregates: AggregateSettings = AggregateSettings()  # type: ignore[call-arg]
     alerts: AlertSettings = AlertSettings()  # type: ignore[call-arg]
     hooks: HookSettings = HookSettings()  # type: ignore[call-arg]
     dashboard: DashboardSettings = DashboardSettings()  # type: ignore[call-arg]

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from stream.outcomes import (
+    AggregateChange,
     Alert,
     AlertState,
     AuditEvent,
@@ -75,6 +76,14 @@ METRICS = Topic(
     7 * _DAY_S,
     partitioned=False,
 )
+AGGREGATES = Topic(
+    "aggregates",
+    "window and group, or number of a segment",
+    AggregateChange,
+    "changelog of the table behind `metrics`: workers recover from it",
+    None,
+    cleanup="compact",
+)
 ALERTS = Topic(
     "alerts",
     "the alert's id",
@@ -130,6 +139,7 @@ CATALOGUE: tuple[Topic, ...] = (
     DECISIONS,
     REVIEWS,
     METRICS,
+    AGGREGATES,
     ALERTS,
     ALERT_STATE,
     BASELINES,

@@ -17,8 +17,8 @@ import msgspec
 
 from stream.aggregates.facts import Contribution, Group
 
-#: Posts in one stored record: some 100 bytes each, far below the largest record a broker takes.
-_POSTS_OF_A_PART: Final = 2_000
+#: Posts in one stored record: below the largest that a broker takes, however long ids and tags are.
+_POSTS_OF_A_PART: Final = 400
 
 
 class _StoredPost(msgspec.Struct, array_like=True, gc=False):

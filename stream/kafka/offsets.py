@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from stream.errors import BrokerError
 from stream.kafka.client import kafka_python_config, reason_of
+from stream.kafka.ledger import Partition
 from stream.settings import KafkaSettings
 
 _TIMEOUT_S = 10.0
@@ -57,6 +58,11 @@ def offset_ranges(
     except KafkaError as exc:
         raise BrokerError(f"the offsets cannot be read: {reason_of(exc)}") from exc
     return {(p.topic, p.partition): OffsetRange(first[p], end[p]) for p in wanted}
+
+
+def partition_ends(kafka: KafkaSettings, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """The end of each partition; errors as of `offset_ranges`."""
+    return {Partition(*p): r.end for p, r in offset_ranges(kafka, partitions).items()}
 
 
 def _high_watermarks(consumer: Any, partitions: list[Any], at: dict[Any, int]) -> dict[Any, int]:

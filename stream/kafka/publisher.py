@@ -24,12 +24,12 @@ _RECORD_OVERHEAD: Final = 128
 
 # A struct: there is one per post, and nothing is cheaper to make.
 class Output(msgspec.Struct, frozen=True, gc=False):
-    """A record to be sent; `source` is what it was made of."""
+    """A record to be sent; `source` is what it was made of. No value: the key is deleted."""
 
     topic: str
     partition: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
     source: Any = None
 
 
@@ -77,11 +77,11 @@ class Publisher:
         for output in outputs:
             topic, partition, key, value = output.topic, output.partition, output.key, output.value
             limit = limits.get(topic, DEFAULT_MAX_BATCH_BYTES)
-            size = len(value) + len(key or b"") + _RECORD_OVERHEAD
+            size = len(value or b"") + len(key or b"") + _RECORD_OVERHEAD
             if size > limit:
                 less = self._smaller(output, limit)
                 topic, partition, key, value = less.topic, less.partition, less.key, less.value
-                size = len(value) + len(key or b"") + _RECORD_OVERHEAD
+                size = len(value or b"") + len(key or b"") + _RECORD_OVERHEAD
             if batch is None or batch.partition != partition or batch.topic != topic:
                 batch = current.get((topic, partition))
             if (
@@ -101,7 +101,7 @@ class Publisher:
     def _smaller(self, output: Output, limit: int) -> Output:
         if output.source is None or self._instead is None:
             raise DeliveryError(
-                f"a record of {len(output.value)} bytes is more than the topic takes ({limit})",
+                f"a record of {len(output.value or b'')} bytes is more than the topic takes ({limit})",
                 where=f"{output.topic}[{output.partition}]",
                 hint="raise the topic's `max.message.bytes`",
             )

@@ -103,12 +103,14 @@ def numbered(values: Iterable[bytes], first: int = 0) -> list[Record]:
     return list(enumerate(values, first))
 
 
-def random_labels(seed: int, count: int, *, posts: int = 40, spread_s: int = 4000) -> list[bytes]:
+def random_labels(
+    seed: int, count: int, *, posts: int = 40, spread_s: int = 4000, prefix: str = "p"
+) -> list[bytes]:
     """Labels of creates, updates and deletes of a few posts."""
     chance = random.Random(seed)
     return [
         label(
-            f"p{chance.randrange(posts)}",
+            f"{prefix}{chance.randrange(posts)}",
             place,
             at_s=chance.randrange(spread_s),
             sentiment=chance.choice(["positive", "neutral", "negative"]),
