@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from stream.policy.compiler_messages import Mistake
 from stream.policy.diagnostics import suggestion
 from stream.policy.document import Value
 from stream.policy.durations import seconds_of
 from stream.policy.engine import CompiledRule
-from stream.policy.expressions import Environment, Expression, Mistake
+from stream.policy.expressions import Environment, Expression
 from stream.policy.history import KeyKind, Measure, Window
 from stream.policy.reading import FUNCTIONS, PatternError, compiled_pattern
 from stream.policy.rule_file import RuleFiles, WrittenRule
