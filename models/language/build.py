@@ -15,7 +15,7 @@ import numpy as np
 
 from models.errors import ModelBuildError
 from models.figures import recognised_languages
-from models.language.graph import write_graph
+from models.language.graph import Layers, write_graph
 from models.language.measure import (
     LanguageGraph,
     LanguageModelFigures,
@@ -66,12 +66,15 @@ def fit_language(data: Path, work: Path, settings: Mapping[str, Any], report: Re
     )
     vocabulary.save(work / VOCABULARY)
     part = work / "net.part.npz"
+    layers = {
+        "weight": net.linear.weight, "bias": net.linear.bias, "hidden_weight": net.hidden.weight,
+        "hidden_bias": net.hidden.bias, "out_weight": net.out.weight,
+    }  # fmt: skip
     np.savez(
         part,
         table=net.table.numpy(),
-        weight=net.linear.weight.detach().numpy(),
-        bias=net.linear.bias.detach().numpy(),
         labels=np.array(corpus.labels),
+        **{name: layer.detach().numpy() for name, layer in layers.items()},
     )
     part.replace(work / _NET)
 
@@ -85,7 +88,8 @@ def write_language(work: Path, folder: Path) -> None:
     with np.load(work / _NET, allow_pickle=False) as net:
         labels = [f"{LANGUAGE_TASK}/{label}" for label in net["labels"].tolist()]
         part = folder / "language.part.onnx"
-        write_graph(part, net["table"], net["weight"], net["bias"], labels)
+        layers = Layers(*(net[name] for name in Layers._fields))
+        write_graph(part, net["table"], layers, labels)
     part.replace(folder / GRAPH)
 
 

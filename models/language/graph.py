@@ -3,7 +3,7 @@
 Invariant: a text's logits depend on its own rows alone. Padding has the scale 0 and adds nothing.
 
 Each byte of the table holds two weights, `low + 16 * high`, both 0 to 15 for -7.5 to 7.5 times the
-row's scale. The graph sums bytes and high halves, weighted by the scales, and the last layer, being
+row's scale. The graph sums bytes and high halves, weighted by the scales, and the next layer, being
 linear, takes the sums apart: no weight is ever unpacked by itself.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,16 +69,23 @@ def unpack(packed: NDArray[np.uint8], scales: NDArray[np.float16]) -> Floats:
     return rows
 
 
-def write_graph(
-    path: Path, table: Floats, weight: Floats, bias: Floats, labels: Sequence[str]
-) -> None:
+class Layers(NamedTuple):
+    """What follows the mean: `weight` m + `bias` + `out_weight` relu(`hidden_weight` m + `hidden_bias`)."""
+
+    weight: Floats
+    bias: Floats
+    hidden_weight: Floats
+    hidden_bias: Floats
+    out_weight: Floats
+
+
+def write_graph(path: Path, table: Floats, layers: Layers, labels: Sequence[str]) -> None:
     """Write the graph: input `ngrams` (texts, n) of rows, padded with the number of rows.
 
     Args:
         path: of the file.
         table: a vector for each row, (rows, size).
-        weight: of the last layer, (labels, size).
-        bias: of the last layer, (labels,).
+        layers: (labels, size), (labels,), (hidden, size), (hidden,), (labels, hidden).
         labels: of the logits, as `task/label`; the last is `und`.
     """
     import onnx
@@ -86,8 +93,9 @@ def write_graph(
 
     packed, scales = pack(table)
     rows, half = packed.shape
-    low, high = weight.T[:half].astype(np.float64), weight.T[half:].astype(np.float64)
-    nothing = np.zeros((1, len(bias)), np.float32)
+    first = np.concatenate([layers.weight, layers.hidden_weight]).T.astype(np.float64)
+    low, high = first[:half], first[half:]
+    nothing = np.zeros((1, len(labels)), np.float32)
     nothing[0, -1] = _NOTHING_KNOWN
     constants: dict[str, NDArray[Any]] = {
         "table": np.concatenate([packed, np.zeros((1, half), np.uint8)]),
@@ -95,7 +103,9 @@ def write_graph(
         "of_bytes": low.astype(np.float32),
         "of_halves": (high - _LEVELS * low).astype(np.float32),
         "of_scales": (-_MIDDLE * (low.sum(0) + high.sum(0)))[None].astype(np.float32),
-        "bias": bias.astype(np.float32),
+        "bias": np.concatenate([layers.bias, layers.hidden_bias]).astype(np.float32),
+        "out_weight": layers.out_weight.T.astype(np.float32),
+        "widths": np.array([len(labels), len(layers.hidden_bias)], np.int64),
         "nothing": nothing,
         "rows": np.array(rows, np.int32),
         "four": np.array(4, np.uint8),
@@ -125,7 +135,11 @@ def write_graph(
         node("MatMul", ["byte_sum", "of_bytes"], ["part_1"]),
         node("MatMul", ["half_sum", "of_halves"], ["part_2"]),
         node("MatMul", ["scale_sum", "of_scales"], ["part_3"]),
-        node("Sum", ["part_1", "part_2", "part_3", "bias"], ["known"]),
+        node("Sum", ["part_1", "part_2", "part_3", "bias"], ["both"]),
+        node("Split", ["both", "widths"], ["linear", "inner"], axis=1),
+        node("Relu", ["inner"], ["hidden"]),
+        node("MatMul", ["hidden", "out_weight"], ["beside"]),
+        node("Add", ["linear", "beside"], ["known"]),
         node("Greater", ["count", "zero"], ["some"]),
         node("Where", ["some", "known", "nothing"], ["logits"]),
     ]
@@ -134,7 +148,7 @@ def write_graph(
         nodes,
         "language",
         [value(NGRAM_INPUT, TensorProto.INT32, ["texts", "ngrams"])],
-        [value("logits", TensorProto.FLOAT, ["texts", len(bias)])],
+        [value("logits", TensorProto.FLOAT, ["texts", len(labels)])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(

@@ -29,7 +29,7 @@ from models.language.vocabulary import Vocabulary, build_vocabulary
 from models.manifest import UNDETERMINED
 from models.training.data import find_part, read_tsv
 
-#: Words of a drawn text; 0: the whole sentence.
+#: Letters of the pieces of a sentence in an unspaced script; 0: the whole sentence.
 LENGTHS: Final = (0, 1, 1, 2, 2, 3, 5)
 _UNSPACED_VARIANTS: Final = 4
 _CHUNK = 4096
@@ -186,7 +186,11 @@ def choose_vocabulary(
 
 
 class Draws:
-    """Draws batches of (rows of n-grams, bags, labels)."""
+    """Draws batches of (rows of n-grams, starts of texts, labels).
+
+    `settings["lengths"]` are the words of a drawn text, each as often as it stands there, 0 for a
+    whole sentence; where the script has no spaces, the pieces of `LENGTHS` in the same place.
+    """
 
     def __init__(
         self, corpus: Corpus, rows: Ragged, settings: Mapping[str, Any], seed: int
@@ -195,6 +199,8 @@ class Draws:
         self.rows = rows
         self.settings = settings
         self.rng = np.random.default_rng(seed)
+        self._lengths = np.array(settings["lengths"])
+        assert len(self._lengths) == len(LENGTHS)
         weights = language_weights(corpus, settings["balance"])[corpus.label]
         self._cumulated = np.cumsum(weights / weights.sum())
         rows_of = np.bincount(corpus.label, minlength=len(corpus.labels))
@@ -220,7 +226,7 @@ class Draws:
         pick = np.searchsorted(self._cumulated, rng.random(size)).clip(0, len(corpus.first) - 1)
         label = corpus.label[pick]
         kind = rng.integers(0, len(LENGTHS), size)
-        wanted = np.array(LENGTHS)[kind]
+        wanted = self._lengths[kind]
         text = corpus.first[pick]
         variant = kind * _UNSPACED_VARIANTS + rng.integers(0, _UNSPACED_VARIANTS, size)
         text = np.where(corpus.unspaced[pick], text + variant, text)
@@ -249,28 +255,43 @@ class Draws:
 
 
 class LanguageNet:
-    """Mean of the vectors of a text's n-grams, and a linear layer; both learn with Adam.
+    """Mean of the vectors of a text's n-grams, a linear layer, and a hidden layer beside it.
 
-    Of the table only the rows of a batch are moved, their averages too (as torch's `SparseAdam`,
-    in less than half the time on one core).
+    Vectors and linear layer learn together, with Adam; of the table only the rows of a batch are
+    moved, their averages too (as torch's `SparseAdam`, in less time on one core).
     """
 
     def __init__(self, rows: int, size: int, labels: int) -> None:
         self.table = torch.empty(rows, size).normal_(std=0.1)
         self.linear = nn.Linear(size, labels)
         nn.init.zeros_(self.linear.weight)
+        self.hidden = nn.Linear(size, 0)
+        self.out = nn.Linear(0, labels, bias=False)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the averages: a stage begins."""
         self._mean = torch.zeros_like(self.table)
         self._square = torch.zeros_like(self.table)
         self._adam = torch.optim.Adam(self.linear.parameters(), lr=0.0)
         self._steps = 0
 
+    @torch.no_grad()  # type: ignore[untyped-decorator]  # torch has no types here
+    def pooled(self, rows: Longs, starts: Longs) -> torch.Tensor:
+        """The mean vector of each text."""
+        return functional.embedding_bag(
+            torch.from_numpy(rows), self.table, torch.from_numpy(starts), mode="mean"
+        )
+
+    def answer(self, pooled: torch.Tensor) -> torch.Tensor:
+        """The logits of mean vectors."""
+        logits: torch.Tensor = self.linear(pooled) + self.out(torch.relu(self.hidden(pooled)))
+        return logits
+
     def step(self, rows: Longs, starts: Longs, labels: Longs, rate: float) -> float:
         """Learn from one batch; returns the loss."""
         sizes = np.diff(starts, append=len(rows))
-        with torch.no_grad():
-            bags = functional.embedding_bag(
-                torch.from_numpy(rows), self.table, torch.from_numpy(starts), mode="mean"
-            )
+        bags = self.pooled(rows, starts)
         bags.requires_grad_()
         self._adam.param_groups[0]["lr"] = rate
         self._adam.zero_grad()
@@ -315,21 +336,57 @@ def train(
 ) -> LanguageNet:
     """The trained net; `report` is told the share that is done and a remark.
 
-    The rate stays for the first part of the run and falls to 0 over the last (`decay`).
+    First the stages: the rate rises for `warmup` steps, stays, and falls to 0 over the last part
+    (`decay`). Then, on vectors that stay, both layers once more.
     """
     torch.manual_seed(settings["seed"])
     # Two threads spend more on waiting for each other than they win; the second core draws.
     torch.set_num_threads(1)
     net = LanguageNet(slots, settings["size"], len(corpus.labels))
-    size: int = settings["batch"]
-    steps = int(settings["draws"] / size)
-    draws = Draws(corpus, rows, settings, settings["seed"])
-    average, began = 0.0, time.monotonic()
-    for step, batch in enumerate(batches(draws, steps, size)):
-        left = (1 - step / steps) / settings["decay"]
-        loss = net.step(*batch, rate=settings["learning_rate"] * min(1.0, left))
-        average += (loss - average) * (0.02 if step else 1.0)
-        if step % 50 == 0 or step + 1 == steps:
-            speed = (step + 1) * size / (time.monotonic() - began)
-            report((step + 1) / steps, f"{speed:,.0f}/s  loss {average:.3f}")
+    all_draws = sum(stage["draws"] for stage in settings["stages"])
+    done = 0
+    for number, stage in enumerate(settings["stages"]):
+        net.restart()
+        size: int = stage["batch"]
+        steps = stage["draws"] // size
+        draws = Draws(corpus, rows, {**settings, **stage}, settings["seed"] + number)
+        average, began = 0.0, time.monotonic()
+        for step, batch in enumerate(batches(draws, steps, size)):
+            rise = (step + 1) / max(1, stage["warmup"])
+            rate = stage["learning_rate"] * min(1.0, rise, (1 - step / steps) / stage["decay"])
+            loss = net.step(*batch, rate=rate)
+            average += (loss - average) * (0.02 if step else 1.0)
+            if step % 50 == 0 or step + 1 == steps:
+                speed = (step + 1) * size / (time.monotonic() - began)
+                report((done + step * size) / all_draws, f"{speed:,.0f}/s  loss {average:.3f}")
+        done += stage["draws"]
+    report(1.0, "last layers")
+    _finish(net, corpus, rows, settings)
     return net
+
+
+def _finish(net: LanguageNet, corpus: Corpus, rows: Ragged, settings: Mapping[str, Any]) -> None:
+    """Train the last layers, the hidden one from nothing, on mean vectors of newly drawn texts."""
+    head = settings["head"]
+    size: int = head["batch"]
+    draws = Draws(corpus, rows, {**settings, **head}, settings["seed"] + len(settings["stages"]))
+    drawn = [
+        (net.pooled(ids, starts), torch.from_numpy(labels))
+        for ids, starts, labels in batches(draws, head["draws"] // size, size)
+    ]
+    pooled, truth = torch.cat([x for x, _ in drawn]), torch.cat([y for _, y in drawn])
+    net.hidden = nn.Linear(net.table.shape[1], head["hidden"])
+    net.out = nn.Linear(head["hidden"], len(corpus.labels), bias=False)
+    nn.init.zeros_(net.out.weight)
+    parts = (net.linear, net.hidden, net.out)
+    adam = torch.optim.Adam([p for part in parts for p in part.parameters()])
+    whole = len(pooled) // size
+    for epoch in range(head["epochs"]):
+        order = torch.randperm(len(pooled))
+        for step in range(whole):
+            left = 1 - (epoch * whole + step) / (head["epochs"] * whole)
+            adam.param_groups[0]["lr"] = head["learning_rate"] * left
+            mine = order[step * size : (step + 1) * size]
+            adam.zero_grad()
+            functional.cross_entropy(net.answer(pooled[mine]), truth[mine]).backward()
+            adam.step()

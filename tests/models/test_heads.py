@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from models.curves import Curve
 from models.heads import NO_LABEL, HeadReader, HeadSet, sigmoid, softmax
-from models.manifest import Head
+from models.manifest import Head, LanguageThreshold
 from models.scores import Prepared, TextScores
 
 SENTIMENT = Head(activation="softmax", slice=(0, 3), labels=["negative", "neutral", "positive"])
@@ -144,3 +145,52 @@ def test_where_the_language_is_a_guess_nothing_is_said_about_it() -> None:
 
 def test_no_texts_no_answers() -> None:
     assert read(np.zeros((0, 10), np.float32)) == []
+
+
+def test_a_language_has_its_own_thresholds_where_it_is_sure() -> None:
+    own = LanguageThreshold(threshold=0.9, precision=1.0, recall=1.0, rows=300, positives=100)
+    toxicity = msgspec.structs.replace(TOXICITY, by_language={"de": {"toxic": own}})
+    heads = HeadSet({"toxicity": HeadReader(toxicity), "language": HeadReader(LANGUAGE)})
+
+    def label(logits: NDArray[np.float32]) -> str:
+        prepared = Prepared(1, [], [False], [False])
+        return heads.finish(prepared, logits)[0].tasks["toxicity"].label
+
+    assert label(row(toxicity=(0.7, 0.1, 0.1), language=0)) == NO_LABEL
+    assert label(row(toxicity=(0.7, 0.3, 0.1), language=0)) == "threat"
+    assert label(row(toxicity=(0.7, 0.1, 0.1), language=1)) == "toxic"
+    unsure = row(toxicity=(0.7, 0.1, 0.1), language=0)
+    unsure[0, 6:] = 0
+    assert label(unsure) == "toxic"
+
+
+def test_und_is_said_below_its_probability_and_is_never_unsupported() -> None:
+    language = Head(
+        activation="softmax", slice=(6, 10), labels=["de", "en", "fr", "und"], undetermined=0.4
+    )
+    heads = HeadSet({"toxicity": HeadReader(TOXICITY), "language": HeadReader(language)})
+
+    def tasks(logits: NDArray[np.float32]) -> tuple[str, bool]:
+        answer = heads.finish(Prepared(1, [], [False], [False]), logits)[0].tasks
+        return answer["language"].label, answer["toxicity"].unsupported
+
+    assert tasks(row(language=0)) == ("de", True)
+    assert tasks(row(language=1)) == ("en", False)
+    assert tasks(row(language=3)) == ("und", False)
+    doubtful = row()
+    doubtful[0, 6:] = [0.2, 0.1, 0.0, 0.0]
+    assert tasks(doubtful) == ("und", False)
+
+
+def test_calibration_moves_the_scores() -> None:
+    curve = Curve(method="linear", raw=[-1.0, 1.0], calibrated=[-3.0, -1.0])
+    toxicity = msgspec.structs.replace(TOXICITY, curves={"threat": curve})
+    logits = row(toxicity=(0.5, 0.5, 0.5))
+    probabilities = HeadReader(toxicity).probabilities(logits)[0]
+    assert probabilities.tolist() == pytest.approx([0.5, 1 / (1 + np.exp(2)), 0.5], abs=1e-6)
+    warm = msgspec.structs.replace(SENTIMENT, temperature=2.0)
+    logits[0, :3] = [0, 2, 4]
+    assert HeadReader(warm).probabilities(logits)[0].tolist() == pytest.approx(
+        HeadReader(SENTIMENT).probabilities(logits / np.float32(2))[0].tolist()
+    )
+    assert logits[0, 4] == 0.0, "the logits stay as they are"
