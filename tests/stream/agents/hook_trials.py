@@ -84,6 +84,7 @@ class HookWorkers:
     def __init__(
         self, kafka: KafkaSettings, folder: Path, targets: str, instance: str | None = None
     ) -> None:
+        self._kafka = kafka
         self.folder = folder
         self.file = folder / "hooks.yaml"
         self.file.write_text(f"targets:\n{targets}")
@@ -130,6 +131,14 @@ class HookWorkers:
             assert self.process.poll() is None, f"it ended\n{self.log}"
             assert time.monotonic() < deadline, f"not in time\n{self.log}"
             await asyncio.sleep(0.02)
+
+    async def until_committed(self, target: str, records: int) -> None:
+        """Until the target's group has committed so many records."""
+        async with asyncio.timeout(60):
+            while await committed(self._kafka, target) < records:
+                assert self.process is not None
+                assert self.process.poll() is None, f"it ended\n{self.log}"
+                await asyncio.sleep(0.1)
 
     async def __aenter__(self) -> Self:
         return self

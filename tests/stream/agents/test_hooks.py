@@ -47,12 +47,6 @@ def _log(kafka: KafkaSettings) -> list[Delivery]:
     return list(read_log(kafka, lambda _: True))
 
 
-async def _until_committed(kafka: KafkaSettings, target: str, records: int) -> None:
-    async with asyncio.timeout(60):
-        while await committed(kafka, target) < records:  # noqa: ASYNC110 - in another process
-            await asyncio.sleep(0.1)
-
-
 @pytest.mark.kafka
 async def test_kill_9_in_the_middle_loses_nothing(
     apache_kafka: ApacheKafka, tmp_path: Path
@@ -74,7 +68,7 @@ async def test_filters_orders_and_logs(topics: KafkaSettings, tmp_path: Path) ->
             await publish(topics, [*sent, *unwanted])
             workers.start()
             await workers.until(lambda: len(arrivals.ids) >= len(sent))
-            await _until_committed(topics, "bot", len(sent) + len(unwanted))
+            await workers.until_committed("bot", len(sent) + len(unwanted))
             assert await workers.stop() == 0
     account = arrivals.account(sent)
     assert (account["lost"], account["disordered"], account["two_ids"]) == ([], [], [])
@@ -101,7 +95,7 @@ async def test_a_dead_target_delays_no_other_and_gets_everything_later(
             await publish(kafka, sent)
             workers.start()
             await workers.until(lambda: len(well.ids) >= len(sent))
-            await _until_committed(kafka, "well", len(sent))
+            await workers.until_committed("well", len(sent))
             assert await committed(kafka, "dead") == 0
             app = web.Application()
             app.router.add_post("/hook", revived.handle)
@@ -111,7 +105,7 @@ async def test_a_dead_target_delays_no_other_and_gets_everything_later(
                 await web.TCPSite(runner, "127.0.0.1", port).start()
                 # The breaker tries one, and then all that waits goes out, not at its own time.
                 await workers.until(lambda: len(revived.ids) >= len(sent))
-                await _until_committed(kafka, "dead", len(sent))
+                await workers.until_committed("dead", len(sent))
                 assert await workers.stop() == 0
             finally:
                 await runner.cleanup()
@@ -158,9 +152,9 @@ async def test_a_restart_goes_on_with_the_schedule_and_repeats_nothing(
 
 
 async def test_what_is_given_up_is_committed_past_and_can_be_replayed(
-    topics: KafkaSettings, tmp_path: Path, run_tidegate: RunTidegate
+    embedded_topics: KafkaSettings, tmp_path: Path, run_tidegate: RunTidegate
 ) -> None:
-    arrivals = Arrivals()
+    topics, arrivals = embedded_topics, Arrivals()
     broken = True
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -173,7 +167,7 @@ async def test_what_is_given_up_is_committed_past_and_can_be_replayed(
         async with HookWorkers(topics, tmp_path, _webhook("bot", server.url)) as workers:
             await publish(topics, sent)
             workers.start()
-            await _until_committed(topics, "bot", len(sent))
+            await workers.until_committed("bot", len(sent))
             assert await workers.stop() == 0
         log = _log(topics)
         assert {(d.state, d.status, d.error) for d in log} == {
@@ -220,8 +214,9 @@ async def test_two_workers_share_a_target(topics: KafkaSettings, tmp_path: Path)
             one.start()
             await one.until(lambda: arrivals.messages > 20)
             two.start()
+            await two.until(lambda: '"reading"' in two.log)
             await one.until(lambda: len(arrivals.ids) >= len(sent))
-            await _until_committed(topics, "bot", len(sent))
+            await one.until_committed("bot", len(sent))
             assert await one.stop() == 0
             assert await two.stop() == 0
     account = arrivals.account(sent)
@@ -241,7 +236,7 @@ async def test_a_record_of_somebody_else_is_passed_over(
             await publish(kafka, [strange, decision(2, "x")])
             workers.start()
             await workers.until(lambda: len(arrivals.ids) == 1)
-            await _until_committed(kafka, "bot", 2)
+            await workers.until_committed("bot", 2)
             assert await workers.stop() == 0
     assert "record left out" in workers.log
     assert "You are a nuisance" not in workers.log
