@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+from models.devices import available_threads
 from models.explain import explain
 from models.scorer import OnnxScorer, load_scorer
-from models.session import available_threads
 
 POST = (
     "you are such a stupid idiot and I really hope that you never come back here again because "

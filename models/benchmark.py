@@ -14,10 +14,11 @@ from typing import Final
 
 import msgspec
 
+from models.devices import available_threads
 from models.errors import ModelError
 from models.manifest import load_manifest
 from models.scorer import BATCH_TOKENS, OnnxScorer
-from models.session import GraphSession, available_threads
+from models.session import GraphSession
 
 #: Texts that are prepared, run and finished together, as the worker does it.
 CHUNK: Final = 512

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from models.batch import Batch, pad_batches
 from models.card import model_card
 from models.describe import calibrated, with_languages
+from models.devices import available_threads
 from models.errors import ModelBuildError
 from models.evaluate import Bench, Evaluation, dev_rows, measure
 from models.language.build import (
@@ -33,7 +34,7 @@ from models.language.build import (
 )
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, manifest_toml, sha256_of
 from models.scorer import BATCH_TOKENS
-from models.session import available_threads, fused_operators
+from models.session import fused_operators
 from models.text import clean, cut
 from models.training.data import TASKS, TaskData, TaskName, find_part, read_task, read_tsv
 

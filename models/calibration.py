@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from models.batch import Batch
+from models.devices import available_threads
 from models.errors import ModelBuildError
-from models.session import available_threads
 
 Array = NDArray[np.float32]
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.calibrate import Calibrated
+from models.devices import available_threads
 from models.figures import (
     LanguageFigures,
     SentimentFigures,
@@ -34,7 +35,7 @@ from models.language.measure import LanguageModelFigures
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model
 from models.scorer import OnnxScorer
 from models.scores import Prepared
-from models.session import GraphSession, available_threads
+from models.session import GraphSession
 from models.training.data import TaskData, TaskName, read_task
 
 Logits = NDArray[np.float32]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models.batch import Feeds, pad_batches
+from models.devices import parse_device
 from models.errors import ManifestError, ModelFileError
 from models.heads import HeadReader, HeadSet
 from models.language.member import ngram_batches
@@ -25,12 +26,14 @@ from models.manifest import Manifest, Model, load_manifest
 from models.null import NULL_PRESET, NullScorer
 from models.pieces import MAX_WINDOWS, Cutting, Pieces, combine, overlap_tokens
 from models.scores import ModelVersion, Prepared, Scorer, TextScores
-from models.session import GraphSession
+from models.session import GraphSession, SessionFacts, SessionOptions
 from models.text import clean, cut, spell_out
 from models.views import second_view
 
 #: Tokens, padding included, of one inference call; the fastest of the sizes tried on two cores.
 BATCH_TOKENS: Final = 1536
+#: The same on a GPU, unless another number is asked for.
+GPU_BATCH_TOKENS: Final = 16_384
 #: `score` takes the texts in pieces of this many: its memory does not grow with their number.
 _SCORE_CHUNK = 2048
 
@@ -64,9 +67,20 @@ class _Member:
         """Logits of shape (texts, width)."""
         rows = texts if pieces is None else len(pieces.owner)
         logits = np.empty((rows, self.width), dtype=np.float32)
-        for batch in batches:
-            logits[batch.rows] = session.run(batch)
+        for batch, part in session.run_all(batches):
+            logits[batch.rows] = part
         return logits if pieces is None else combine(logits, pieces, texts, self.model.heads)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What runs and how; `fused` as the manifest counts the operators, None where it does not."""
+
+    id: str
+    version: str
+    precision: str | None
+    fused: Mapping[str, int] | None
+    session: SessionFacts
 
 
 class OnnxScorer:
@@ -75,11 +89,12 @@ class OnnxScorer:
     Args:
         manifest: where the models are described.
         preset: which of them serve.
-        device: `auto`, `cpu`, `cuda` or `cuda:n`.
+        device: `auto`, `cpu`, `cuda`, `cuda:n` or `tensorrt`.
         threads: of one session; 0: every core.
         batch_tokens: tokens, padding included, of one inference call.
         windows: most windows of one text that are scored.
         second_views: also score what a disguised text hides (`models.views`).
+        options: of the sessions; default: as suits the device.
 
     Raises:
         ManifestError: no such preset, or a graph's labels are not the manifest's.
@@ -97,6 +112,7 @@ class OnnxScorer:
         batch_tokens: int = BATCH_TOKENS,
         windows: int = MAX_WINDOWS,
         second_views: bool = False,
+        options: SessionOptions | None = None,
     ) -> None:
         self._batch_tokens = batch_tokens
         self._windows = windows
@@ -105,11 +121,16 @@ class OnnxScorer:
         self._models: dict[str, ModelVersion] = {}
         readers: dict[str, HeadReader] = {}
         offset = 0
-        for name, model in manifest.preset(preset).items():
+        members = manifest.preset(preset)
+        for name, model in members.items():
             manifest.verify(name)
             graph = manifest.file(model, model.graph)
             session = GraphSession(
-                graph, device=device, runs_on=list(model.devices), threads=threads
+                graph,
+                device=_device_of(model, device, members),
+                runs_on=list(model.devices),
+                threads=threads,
+                options=options,
             )
             _check_labels(name, manifest.model(name), session)
             self._members.append(_member(manifest, model, session, offset))
@@ -117,6 +138,8 @@ class OnnxScorer:
                 readers[task] = HeadReader(head, offset)
                 self._models[task] = ModelVersion(model.id, model.version)
             offset += self._members[-1].width
+        if self.device != "cpu" and batch_tokens == BATCH_TOKENS:
+            self._batch_tokens = GPU_BATCH_TOKENS
         self._width = offset
         self._heads = HeadSet(readers)
         self._readers = readers
@@ -128,8 +151,22 @@ class OnnxScorer:
 
     @property
     def device(self) -> str:
-        """Where the first model runs: `cpu` or `cuda:n`."""
+        """Where the first model runs: `cpu`, `cuda:n` or `tensorrt:n`."""
         return self._members[0].session.device
+
+    @property
+    def facts(self) -> list[ModelFacts]:
+        """How each model runs, for logs and the System page."""
+        return [
+            ModelFacts(
+                id=member.model.id,
+                version=member.model.version,
+                precision=member.model.precision,
+                fused=member.model.fused,
+                session=member.session.facts,
+            )
+            for member in self._members
+        ]
 
     def reader(self, task: str) -> HeadReader:
         """What reads the task's probabilities out of `infer`'s logits."""
@@ -233,12 +270,21 @@ def load_scorer(
     )
 
 
+def _device_of(model: Model, asked: str, members: Mapping[str, Model]) -> str:
+    """Where a model runs: as asked; one made for CPUs stays there beside one that goes to the GPU."""
+    kind, _ = parse_device(asked)
+    wanted = "cuda" if kind == "tensorrt" else kind
+    elsewhere = any(wanted in other.devices for other in members.values())
+    return "cpu" if wanted == "cuda" and wanted not in model.devices and elsewhere else asked
+
+
 def _member(manifest: Manifest, model: Model, session: GraphSession, offset: int) -> _Member:
     path = manifest.file(model, model.tokenizer)
     if model.reads == "ngrams":
         return _Member(model, session, offset, vocabulary=Vocabulary.load(path))
     tokenizer, pad_id = _load_tokenizer(path, model.max_tokens, model.pad_id)
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    session.pad_id, session.most_tokens = pad_id, model.max_tokens
     return _Member(model, session, offset, tokenizer, pad_id, special)
 
 

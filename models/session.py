@@ -1,30 +1,40 @@
 """A raw onnxruntime session: the graph runs where it was asked to, or not at all.
 
-onnxruntime falls back to the CPU in silence when a CUDA library is missing; here that is an error.
+onnxruntime falls back to the CPU in silence when a CUDA library is missing; here that is an error
+where a GPU was asked for, and a remark where it was left to us.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.batch import Feeds
+from models.buckets import in_bucket
+from models.devices import (
+    PROVIDERS,
+    available_threads,
+    choose_device,
+    has_vnni,
+    providers_of,
+    what_is_missing,
+)
 from models.errors import ModelRuntimeError
 
 #: Key of the label list in the metadata of a graph that `models.quantise` wrote.
 LABELS_METADATA: Final = "tidegate.labels"
 #: Input of a graph that reads n-grams (`models.language`) where others read tokens.
 NGRAM_INPUT: Final = "ngrams"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
 #: Operators that only fusing or our own writer makes; their number says whether it worked.
 _FUSED: Final = frozenset(
     {"Attention", "MultiHeadAttention", "SkipLayerNormalization", "EmbedLayerNormalization",
@@ -41,59 +51,62 @@ def fused_operators(graph: Path) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def available_threads() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """How a graph runs, for logs and the System page."""
+
+    file: str
+    device: str
+    provider: str
+    sessions: int
+    threads: int
+    buckets: bool
+    warm_up_s: float
+    remark: str | None = None
 
 
-def has_vnni() -> bool:
-    """Whether this CPU says that it multiplies int8 without saturating; False where unknown."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text("ascii", "replace").split()
-    except OSError:
-        return False
-    return "avx512_vnni" in flags or "avx_vnni" in flags
-
-
-def choose_device(asked: str, runs_on: list[str], available: list[str]) -> tuple[str, int]:
-    """(`cpu` or `cuda`, device number) for what was asked: `auto`, `cpu`, `cuda` or `cuda:n`.
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How a session works; None: as suits the device.
 
     Args:
-        asked: the setting `models.device`.
-        runs_on: devices the model is made for, best first.
-        available: onnxruntime's providers.
-
-    Raises:
-        ModelRuntimeError: what was asked for is not there.
+        sessions: that overlap; two on a GPU, whose single stream would wait for the host.
+        binding: give inputs and outputs as bound memory of the device.
+        buckets: pad to fixed shapes (`models.buckets`).
     """
-    if asked == "auto":
-        device = next((d for d in runs_on if _PROVIDERS[d] in available), "cpu")
-        return device, 0
-    kind, _, number = asked.partition(":")
-    if kind not in _PROVIDERS or (number and not number.isdigit()):
-        raise ModelRuntimeError(
-            f"no device `{asked}`", hint="choose `auto`, `cpu`, `cuda` or `cuda:1`"
-        )
-    if kind not in runs_on:
-        raise ModelRuntimeError(
-            f"the model is made for {' and '.join(f'`{d}`' for d in runs_on)}, not for `{kind}`",
-            hint=f"use `--device {runs_on[0]}`, or a preset made for `{kind}`",
-        )
-    if _PROVIDERS[kind] not in available:
-        raise ModelRuntimeError(
-            f"device `{asked}` was asked for and this onnxruntime has no {_PROVIDERS[kind]}",
-            hint="install the extra `gpu` instead of `cpu` (`pip uninstall onnxruntime`, then "
-            "`pip install 'tidegate[gpu]'`), or use `--device cpu`",
-        )
-    return kind, int(number or 0)
+
+    sessions: int | None = None
+    binding: bool | None = None
+    buckets: bool | None = None
 
 
 class GraphSession:
-    """One loaded graph. `run` releases the GIL while it computes."""
+    """One loaded graph. `run` releases the GIL while it computes.
 
-    def __init__(self, path: Path, *, device: str, runs_on: list[str], threads: int) -> None:
+    Args:
+        path: the graph's file.
+        device: the setting `models.device`.
+        runs_on: devices the model is made for, best first.
+        threads: of one session; 0: every core.
+        pad_id: the tokenizer's padding.
+        most_tokens: of a row.
+        options: how it works.
+
+    Raises:
+        ModelRuntimeError: it cannot be loaded, or not where it was asked to run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str,
+        runs_on: list[str],
+        threads: int,
+        pad_id: int = 0,
+        most_tokens: int | None = None,
+        options: SessionOptions | None = None,
+    ) -> None:
         try:
             import onnxruntime as ort
         except ImportError as exc:
@@ -101,14 +114,74 @@ class GraphSession:
                 "onnxruntime is not installed",
                 hint="`pip install 'tidegate[cpu]'`, or `'tidegate[gpu]'` on a machine with CUDA",
             ) from exc
+        options = options or SessionOptions()
         kind, number = choose_device(device, runs_on, ort.get_available_providers())
-        providers: list[Any] = [_PROVIDERS["cpu"]]
-        if kind == "cuda":
-            if hasattr(ort, "preload_dlls"):
-                ort.preload_dlls()
-            providers.insert(0, (_PROVIDERS["cuda"], {"device_id": str(number)}))
+        self.path = path
+        self._ort = ort
+        self._threads = threads or available_threads()
+        first, remark = self._first(kind, number, fall_back=device == "auto" and "cpu" in runs_on)
+        if remark is not None:
+            kind = "cpu"
+        gpu = kind != "cpu"
+        self.device = f"{kind}:{number}" if gpu else kind
+        self._number = number
+        self._buckets = gpu if options.buckets is None else options.buckets
+        self._bound = gpu if options.binding is None else options.binding
+        self.pad_id, self.most_tokens = pad_id, most_tokens
+        self._inputs = {node.name for node in first.get_inputs()}
+        unknown = self._inputs - {"input_ids", "attention_mask", "token_type_ids", NGRAM_INPUT}
+        if unknown:
+            raise ModelRuntimeError(
+                f"the graph wants the input `{min(unknown)}`, which no tokenizer gives",
+                where=str(path),
+                hint="export it as `text-classification`",
+            )
+        output = first.get_outputs()[0]
+        self._output = output.name
+        self.width = output.shape[-1] if isinstance(output.shape[-1], int) else None
+        metadata: Mapping[str, str] = first.get_modelmeta().custom_metadata_map
+        self._labels = metadata.get(LABELS_METADATA)
+        count = options.sessions or (2 if gpu else 1)
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for session in [first, *(self._load(kind, number) for _ in range(count - 1))]:
+            self._free.put(session)
+        # Its threads end with the process; there is nothing in them that could be lost.
+        self._workers = ThreadPoolExecutor(count, "session") if count > 1 else None
+        began = time.perf_counter()
+        self._warm_up(count)
+        self.facts = SessionFacts(
+            file=path.name,
+            device=self.device,
+            provider=first.get_providers()[0],
+            sessions=count,
+            threads=self._threads,
+            buckets=self._buckets,
+            warm_up_s=round(time.perf_counter() - began, 3),
+            remark=remark,
+        )
+
+    def _first(self, kind: str, number: int, *, fall_back: bool) -> tuple[Any, str | None]:
+        """The session, and why it is not where it should be, where it may be elsewhere."""
+        session = self._load(kind, number)
+        active = session.get_providers()[0]
+        if active == PROVIDERS[kind]:
+            return session, None
+        missing = "; ".join(what_is_missing(kind))
+        if fall_back and active == PROVIDERS["cpu"]:
+            return session, f"onnxruntime fell back to the CPU: {missing}"
+        raise ModelRuntimeError(
+            f"device `{kind}:{number}` was asked for and onnxruntime fell back to {active}: {missing}",
+            where=str(self.path),
+            hint="a CUDA or cuDNN library of the wrong version is the usual reason: "
+            "`python -c 'import onnxruntime; onnxruntime.print_debug_info()'` names it",
+        )
+
+    def _load(self, kind: str, number: int) -> Any:
+        ort = self._ort
+        if kind != "cpu" and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or available_threads()
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # A thread that spins while it waits takes the core that tokenises and publishes.
@@ -118,41 +191,30 @@ class GraphSession:
             # setting only costs: half the speed.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
+            return ort.InferenceSession(
+                str(self.path), options, providers=providers_of(kind, number)
+            )
         except Exception as exc:  # onnxruntime raises a family of types with no common base
             raise ModelRuntimeError(
                 f"onnxruntime cannot load the graph: {_first_line(exc)}",
-                where=str(path),
+                where=str(self.path),
                 hint="`tidegate models verify` checks the files; `tidegate doctor` the runtime",
             ) from exc
-        active = self._session.get_providers()[0]
-        if active != _PROVIDERS[kind]:
-            raise ModelRuntimeError(
-                f"device `{kind}:{number}` was asked for and onnxruntime fell back to {active}",
-                where=str(path),
-                hint="a CUDA or cuDNN library of the wrong version is the usual reason: "
-                "`python -c 'import onnxruntime; onnxruntime.print_debug_info()'` names it",
-            )
-        self.path = path
-        self.device = kind if kind == "cpu" else f"{kind}:{number}"
-        self._inputs = {node.name for node in self._session.get_inputs()}
-        unknown = self._inputs - {"input_ids", "attention_mask", "token_type_ids", NGRAM_INPUT}
-        if unknown:
-            raise ModelRuntimeError(
-                f"the graph wants the input `{min(unknown)}`, which no tokenizer gives",
-                where=str(path),
-                hint="export it as `text-classification`",
-            )
-        output = self._session.get_outputs()[0]
-        self._output = [output.name]
-        self.width = output.shape[-1] if isinstance(output.shape[-1], int) else None
+
+    def _warm_up(self, sessions: int) -> None:
+        """One small run of each session: kernels are chosen and memory is taken before the first post."""
+        if "input_ids" not in self._inputs:
+            return
+        ids = np.full((1, 2), self.pad_id, dtype=np.int64)
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        for _ in range(sessions):
+            # The queue gives each session once in as many runs.
+            self._infer(feeds)
 
     @property
     def labels(self) -> list[str] | None:
         """The labels the graph says its logits have (`task/label`), where it says so."""
-        metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
-        labels = metadata.get(LABELS_METADATA)
-        return None if labels is None else list(json.loads(labels))
+        return None if self._labels is None else list(json.loads(self._labels))
 
     def run(self, batch: Feeds) -> NDArray[np.float32]:
         """Logits of one batch, shape (rows, width).
@@ -160,19 +222,54 @@ class GraphSession:
         Raises:
             ModelRuntimeError: the session failed.
         """
-        feeds = dict(batch.feeds)
+        return self._infer(batch.feeds)
+
+    def run_all(self, batches: Sequence[Feeds]) -> Iterator[tuple[Feeds, NDArray[np.float32]]]:
+        """Every batch with its logits, in order; on several sessions at once where there are any.
+
+        Raises:
+            ModelRuntimeError: a session failed.
+        """
+        if self._workers is None or len(batches) < 2:
+            return ((batch, self.run(batch)) for batch in batches)
+        return zip(batches, self._workers.map(self.run, batches), strict=True)
+
+    def _infer(self, given: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        feeds = dict(given)
         if "token_type_ids" in self._inputs:
             feeds["token_type_ids"] = np.zeros_like(feeds["input_ids"])
+        rows = len(next(iter(feeds.values())))
+        if self._buckets:
+            feeds = in_bucket(feeds, self.pad_id, self.most_tokens)
+        session = self._free.get()
         try:
-            logits: NDArray[np.float32] = self._session.run(self._output, feeds)[0]
+            logits = self._bound_run(session, feeds) if self._bound else self._run(session, feeds)
         except Exception as exc:  # onnxruntime raises a family of types with no common base
-            rows, tokens = next(iter(feeds.values())).shape
+            count, tokens = next(iter(feeds.values())).shape
             raise ModelRuntimeError(
-                f"onnxruntime failed on {rows} texts of {tokens} tokens: {_first_line(exc)}",
+                f"onnxruntime failed on {count} texts of {tokens} tokens: {_first_line(exc)}",
                 where=str(self.path),
                 hint="if memory ran out, lower `models.batch_tokens`",
             ) from exc
-        return logits.astype(np.float32, copy=False)
+        finally:
+            self._free.put(session)
+        return logits[:rows].astype(np.float32, copy=False)
+
+    def _run(self, session: Any, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = session.run([self._output], feeds)[0]
+        return logits
+
+    def _bound_run(self, session: Any, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """With inputs copied to the device once, and the output left there until it is read."""
+        kind = "cpu" if self.device == "cpu" else "cuda"
+        binding = session.io_binding()
+        for name, values in feeds.items():
+            value = self._ort.OrtValue.ortvalue_from_numpy(values, kind, self._number)
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output(self._output, kind, self._number)
+        session.run_with_iobinding(binding)
+        logits: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+        return logits
 
 
 def _first_line(exc: Exception) -> str:

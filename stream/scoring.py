@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from models.scorer import ModelFacts
     from models.scores import Scorer
     from stream.settings import ModelSettings
 
@@ -26,3 +28,24 @@ def scorer_of(models: ModelSettings) -> Scorer:
         windows=models.windows,
         second_views=models.second_views,
     )
+
+
+def log_models(scorer: Scorer) -> None:
+    """Say how each model runs: device, provider, fused operators, time of the warm-up."""
+    import structlog
+
+    from models.scorer import OnnxScorer
+
+    if isinstance(scorer, OnnxScorer):
+        log = structlog.stdlib.get_logger("tidegate.models")
+        for facts in scorer.facts:
+            log.info("model loaded", **model_event(facts))
+
+
+def model_event(facts: ModelFacts) -> dict[str, Any]:
+    """A model's facts as the keys of one event."""
+    session = asdict(facts.session)
+    remark = session.pop("remark")
+    event = {"model": facts.id, "version": facts.version, "precision": facts.precision, **session}
+    event["fused"] = dict(facts.fused or {})
+    return event if remark is None else {**event, "remark": remark}

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.session import available_threads
+from models.devices import available_threads
 from stream.findings import Finding, broken, missing, ok
 
 _MACHINE, _OPTIONAL = "machine", "optional"

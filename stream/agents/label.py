@@ -23,9 +23,11 @@ def load_scorer(settings: Settings) -> Scorer:
     Raises:
         ModelError: it cannot be loaded, with the reason.
     """
-    from stream.scoring import scorer_of
+    from stream.scoring import log_models, scorer_of
 
-    return scorer_of(settings.models)
+    scorer = scorer_of(settings.models)
+    log_models(scorer)
+    return scorer
 
 
 def attach(app: TidegateApp) -> None:

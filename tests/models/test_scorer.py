@@ -18,7 +18,7 @@ from models.manifest import manifest_toml, sha256_of
 from models.null import NullScorer
 from models.scorer import OnnxScorer, load_scorer
 from models.scores import Scorer, TextScores
-from models.session import choose_device
+from models.devices import choose_device
 from tests.models.conftest import SmallModel, sentences
 
 #: Written for this test: several languages and kinds of posts.
