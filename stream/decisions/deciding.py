@@ -362,16 +362,15 @@ class Deciding:
 
     def _read_history(self, recovery: Recovery, partition: int, first: int, at_ms: int) -> int:
         """Fill the windows that end at a label; how many labels that took."""
-        if not self._history.longest_ms:
-            return 0
-        labels, since_ms = 0, at_ms - self._history.longest_ms
-        for label in recovery.labels(partition, first, since_ms):
-            labels += 1
-            self._remember(label)
-            if not label.retracted:
-                self._history.at(Subject.of_label(label))
-        if self._history.wants_actions:
-            for decision in recovery.decisions(partition, first, since_ms):
+        labels, history = 0, self._history
+        if history.longest_ms:
+            for label in recovery.labels(partition, first, at_ms - history.longest_ms):
+                labels += 1
+                self._remember(label)
+                if not label.retracted:
+                    history.at(Subject.of_label(label))
+        if history.wants_actions:
+            for decision in recovery.acted(partition, first, at_ms - history.actions_ms):
                 self._book(decision)
         return labels
 

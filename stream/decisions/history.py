@@ -100,11 +100,11 @@ class WindowHistory:
         for kind, asked in sorted(by_kind.items()):
             distinct = any(window.measure == "distinct_authors" for window in asked)
             self._kinds.append((kind, distinct, max(w.seconds for w in asked) * 1000))
-        self._actions_ms = 1000 * max(
+        self.actions_ms = 1000 * max(
             (w.seconds for w in self.windows if w.measure == "actions"), default=0
         )
-        #: The longest window: how far back a restart must read.
-        self.longest_ms = max((w.seconds for w in self.windows), default=0) * 1000
+        #: The longest windows: how far back a restart must read labels, and decisions.
+        self.longest_ms = max((longest for _, _, longest in self._kinds), default=0)
         self._series: dict[KeyKind, OrderedDict[str, _Series]] = {
             kind: OrderedDict() for kind, _, _ in self._kinds
         }
@@ -116,7 +116,7 @@ class WindowHistory:
     @property
     def wants_actions(self) -> bool:
         """Whether a rule asks for earlier actions against an author."""
-        return self._actions_ms > 0
+        return self.actions_ms > 0
 
     def at(self, subject: Subject) -> HistoryAt:
         """Count the post, unless it is counted already, and look back from it."""
@@ -135,7 +135,7 @@ class WindowHistory:
 
     def acted(self, post_id: str, author: str | None, at_ms: int, action: Action) -> None:
         """Note what became of a post; a decision that changed replaces the one before."""
-        if not self._actions_ms or author is None:
+        if not self.actions_ms or author is None:
             return
         post = hash(post_id)
         posts = self._acted.get(author)

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from stream.decisions.history import MAX_ENTRIES
 from stream.decisions.readback import Reader, find
 from stream.kafka.ledger import Record
 from stream.kafka.offsets import OffsetRange
@@ -31,6 +32,8 @@ from stream.topics import DECISIONS, LABELS, QUOTAS, REVIEWS
 #: After a kill at most this many labels are read that were decided already. Whoever goes back
 #: further has moved the group's offsets on purpose, and wants new decisions.
 MOST_REPEATED: Final = 50_000
+#: How every decision that allows a post is written.
+_ALLOWED: Final = b'"action":"allow"'
 _LAST_FEW: Final = 500
 #: Decisions are out of order by no more than a worker had in flight when it was killed.
 _DISORDER: Final = 20_000
@@ -103,16 +106,17 @@ class Recovery:
             label = _label(record)
             return None if label is None else Subject.of_label(label).at_ms >= since_ms
 
-        start = find(self._reader, topic, partition, OffsetRange(first, offset), reached)
+        within = OffsetRange(max(first, offset - MAX_ENTRIES), offset)
+        start = find(self._reader, topic, partition, within, reached)
         for record in self._reader.read(topic, partition, start, offset):
             label = _label(record)
             if label is not None:
                 yield label
 
-    def decisions(self, partition: int, before: int, since_ms: int) -> Iterator[Decision]:
-        """The policy's decisions on labels before an offset, of posts not older than that."""
+    def acted(self, partition: int, before: int, since_ms: int) -> Iterator[Decision]:
+        """Decisions to flag or more on labels before an offset, of posts not older than that."""
         topic = self._names.decisions
-        (within,) = self._reader.ranges([(topic, partition)]).values()
+        ((first, end),) = self._reader.ranges([(topic, partition)]).values()
 
         def reached(record: Record) -> bool | None:
             decision = _decision(record)
@@ -120,10 +124,14 @@ class Recovery:
                 return None
             return decision.origin.timestamp_ms >= since_ms
 
+        within = OffsetRange(max(first, end - MAX_ENTRIES), end)
         start = find(self._reader, topic, partition, within, reached)
-        for record in self._reader.read(topic, partition, start, within.end):
+        for record in self._reader.read(topic, partition, start, end):
+            if _ALLOWED in (record.value or b""):
+                continue  # most are, and decoding is what costs
             decision = _decision(record)
-            if decision is not None and (decision.label_offset or 0) < before:
+            at = None if decision is None else decision.label_offset
+            if decision is not None and at is not None and at < before:
                 yield decision
 
     def last_quota(self, partition: int) -> Quota | None:

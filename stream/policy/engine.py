@@ -169,7 +169,7 @@ class Policy:
                     failed.append(FailedRule(each.rule.id, each.rule.version, problem))
         if not matches and not failed:
             return _ALLOWED if safelist is None else Verdict(safelist=safelist)
-        return _verdict(matches, failed, safelist)
+        return verdict_of(matches, failed, safelist)
 
     def begin(self, subject: Subject, history: History) -> tuple[Reading, dict[str, Any], Facts]:
         """Make a post this thread's current one: what functions answer for, and the facts."""
@@ -263,9 +263,10 @@ def _score(each: CompiledRule, values: Mapping[str, Any]) -> float | None:
     return max(scores, default=None)
 
 
-def _verdict(
+def verdict_of(
     matches: list[tuple[int, RuleMatch]], failed: list[FailedRule], safelist: str | None
 ) -> Verdict:
+    """The verdict that follows from matches with their rules' priorities, and from failures."""
     matches.sort(key=_rank)
     ordered = tuple(match for _, match in matches)
     failures = tuple(sorted(failed, key=lambda rule: rule.id))
