@@ -109,3 +109,9 @@ def _print(result: DemoResult) -> None:
     if result.latency_ms is not None:
         latency = ", ".join(f"{name} {value:,.0f} ms" for name, value in result.latency_ms.items())
         typer.echo(f"{result.posts_per_s:,.1f} posts/s; from posted to labelled: {latency}")
+    if (hook := result.hook) is not None and (hook.decisions or hook.alerts_fired):
+        actions = ", ".join(f"{count:,} {action}" for action, count in hook.actions.items())
+        typer.echo(
+            f"webhook, signatures verified: {hook.decisions:,} decisions ({actions}), "
+            f"{hook.alerts_fired:,} alerts fired, {hook.alerts_resolved:,} resolved"
+        )

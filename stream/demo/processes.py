@@ -37,6 +37,8 @@ class Processes:
         self.outcomes: Child | None = None
         self.dashboard: Child | None = None
         self.page: str | None = None
+        #: Variables that the roles after labelling get beside the others.
+        self.outcomes_environ: dict[str, str] = {}
         self.settings: Settings = load_settings({"kafka.bootstrap": kafka})
         self._embedded = kafka is None
         self._wanted_port = port
@@ -75,7 +77,10 @@ class Processes:
         """Start the roles that come after labelling; labelling has its cores first."""
         roles = [word for name in available() if name != "label" for word in ("--role", name)]
         self.outcomes = Child(
-            "outcomes", ["worker", *roles], self._environ(), self.folder / "outcomes.log"
+            "outcomes",
+            ["worker", *roles],
+            self._environ() | self.outcomes_environ,
+            self.folder / "outcomes.log",
         )
         self.outcomes.start()
         return self.outcomes

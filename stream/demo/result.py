@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from stream.demo.account import percentiles_ms
+from stream.demo.hook import HookResult
 from stream.demo.watcher import Watcher
 from stream.records import ModelRef
 
@@ -20,7 +21,7 @@ class DemoResult(msgspec.Struct, kw_only=True):
     """The account: every line that is not blank is in `posts_in`.
 
     `posts_per_s` is from the first post sent to the last answer; `latency_ms` from a post being
-    sent to its label being read from the topic.
+    sent to its label being read from the topic. `hook` is what the demo's webhook received.
     """
 
     posts_in: int
@@ -36,6 +37,7 @@ class DemoResult(msgspec.Struct, kw_only=True):
     broker: BrokerUsed
     worker_restarts: int
     interrupted: bool
+    hook: HookResult | None = None
 
     @property
     def adds_up(self) -> bool:
@@ -52,6 +54,7 @@ def result_of(
     started_s: float,
     worker_restarts: int,
     interrupted: bool,
+    hook: HookResult | None = None,
 ) -> DemoResult:
     """The result, from what the watcher saw and `lines`, the lines read once all are sent."""
     account, first_s = watcher.account, watcher.first_answer_s
@@ -73,4 +76,5 @@ def result_of(
         broker=broker,
         worker_restarts=worker_restarts,
         interrupted=interrupted,
+        hook=hook,
     )

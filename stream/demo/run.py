@@ -22,11 +22,13 @@ import msgspec
 
 from stream.demo.child import Child
 from stream.demo.feed import file_feed, shipped_feed
+from stream.demo.hook import DemoHook
 from stream.demo.processes import Processes
 from stream.demo.result import BrokerUsed, DemoResult, result_of
 from stream.demo.screen import Screen
 from stream.demo.watcher import Watcher
 from stream.errors import BrokerError, MissingExtraError, SourceError, TidegateError
+from stream.hooks.receiver import receive
 from stream.sources.feeder import Feeder
 from stream.sources.files import FileSource, Line
 
@@ -39,6 +41,8 @@ _READY_TIMEOUT_S: Final = 60.0
 _FRUITLESS_RESTARTS: Final = 3
 #: Longer than the worker's own patience (`worker.stall_timeout_s`): then posts are missing.
 _PATIENCE_S: Final = 90.0
+#: An alert of the wave is over when a calm window has passed; it must not hold up the end for good.
+_CALM_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class _Demo:
         self._fed = asyncio.Event()
         self._source_error: SourceError | None = None
         self._restarts = 0
+        self._hook: DemoHook | None = None
 
     async def run(self) -> DemoResult:
         loop = asyncio.get_running_loop()
@@ -103,7 +108,9 @@ class _Demo:
         async with (
             Watcher(kafka) as watcher,
             Feeder(kafka, on_confirmed=watcher.confirmed) as feeder,
+            self._receiver() as hook,
         ):
+            self._hook = hook
             tasks = [
                 asyncio.create_task(work)
                 for work in (
@@ -124,6 +131,17 @@ class _Demo:
             raise self._source_error
         return result
 
+    @contextlib.asynccontextmanager
+    async def _receiver(self) -> AsyncIterator[DemoHook | None]:
+        """A receiver of our own, unless the user has hooks."""
+        if not DemoHook.wanted():
+            yield None
+            return
+        async with receive() as receiver:
+            hook = DemoHook(receiver, self._processes.folder)
+            self._processes.outcomes_environ |= hook.environ
+            yield hook
+
     async def _until_done(self, tasks: list[asyncio.Task[None]], watcher: Watcher) -> None:
         answered, since_s = 0, time.monotonic()
         while not self._stop.is_set():
@@ -136,6 +154,7 @@ class _Demo:
                 answered, since_s = account.answered, time.monotonic()
             if self._fed.is_set() and self._options.exit_when_done:
                 if not account.outstanding:
+                    await self._until_calm()
                     return
                 if time.monotonic() - since_s > _PATIENCE_S:
                     places = ", ".join(f"{p}@{o}" for p, o in account.oldest(3))
@@ -145,6 +164,15 @@ class _Demo:
                     return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _TICK_S)
+
+    async def _until_calm(self) -> None:
+        """Wait for the end of what fires: the feed ends calm, and its alerts with it."""
+        deadline = time.monotonic() + _CALM_S
+        while self._hook is not None and self._hook.firing and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _TICK_S)
+            if self._stop.is_set():
+                return
 
     async def _keep_worker(self, worker: Child, watcher: Watcher) -> None:
         """Start the worker again when it dies, unless that does not help."""
@@ -263,6 +291,9 @@ class _Demo:
 
     async def _show(self, watcher: Watcher) -> None:
         while True:
+            if self._hook is not None:
+                for word, detail, style in self._hook.news():
+                    self._screen.say(word, detail, style=style)
             self._screen.show(watcher.account, watcher.recent_s)
             await asyncio.sleep(_TICK_S * 2)
 
@@ -279,6 +310,7 @@ class _Demo:
             started_s=self._started_s,
             worker_restarts=self._restarts,
             interrupted=self._stop.is_set(),
+            hook=None if self._hook is None else self._hook.result,
         )
 
     def _report(self, result: DemoResult) -> None:
