@@ -66,6 +66,8 @@ def fit_language(data: Path, work: Path, settings: Mapping[str, Any], report: Re
     )
     vocabulary.save(work / VOCABULARY)
     part = work / "net.part.npz"
+    assert net.hidden is not None
+    assert net.out is not None
     layers = {
         "weight": net.linear.weight, "bias": net.linear.bias, "hidden_weight": net.hidden.weight,
         "hidden_bias": net.hidden.bias, "out_weight": net.out.weight,

@@ -265,8 +265,8 @@ class LanguageNet:
         self.table = torch.empty(rows, size).normal_(std=0.1)
         self.linear = nn.Linear(size, labels)
         nn.init.zeros_(self.linear.weight)
-        self.hidden = nn.Linear(size, 0)
-        self.out = nn.Linear(0, labels, bias=False)
+        self.hidden: nn.Linear | None = None
+        self.out: nn.Linear | None = None
         self.restart()
 
     def restart(self) -> None:
@@ -285,8 +285,10 @@ class LanguageNet:
 
     def answer(self, pooled: torch.Tensor) -> torch.Tensor:
         """The logits of mean vectors."""
-        logits: torch.Tensor = self.linear(pooled) + self.out(torch.relu(self.hidden(pooled)))
-        return logits
+        logits: torch.Tensor = self.linear(pooled)
+        if self.hidden is None or self.out is None:
+            return logits
+        return logits + self.out(torch.relu(self.hidden(pooled)))
 
     def step(self, rows: Longs, starts: Longs, labels: Longs, rate: float) -> float:
         """Learn from one batch; returns the loss."""
@@ -301,7 +303,7 @@ class LanguageNet:
         assert bags.grad is not None
         shares = bags.grad / torch.from_numpy(sizes)[:, None]
         self._move(rows, np.repeat(np.arange(len(sizes)), sizes), shares, rate)
-        return float(loss)
+        return float(loss.detach())
 
     @torch.no_grad()  # type: ignore[untyped-decorator]  # torch has no types here
     def _move(self, rows: Longs, owner: Longs, shares: torch.Tensor, rate: float) -> None:
@@ -375,10 +377,11 @@ def _finish(net: LanguageNet, corpus: Corpus, rows: Ragged, settings: Mapping[st
         for ids, starts, labels in batches(draws, head["draws"] // size, size)
     ]
     pooled, truth = torch.cat([x for x, _ in drawn]), torch.cat([y for _, y in drawn])
-    net.hidden = nn.Linear(net.table.shape[1], head["hidden"])
-    net.out = nn.Linear(head["hidden"], len(corpus.labels), bias=False)
-    nn.init.zeros_(net.out.weight)
-    parts = (net.linear, net.hidden, net.out)
+    hidden = nn.Linear(net.table.shape[1], head["hidden"])
+    out = nn.Linear(head["hidden"], len(corpus.labels), bias=False)
+    nn.init.zeros_(out.weight)
+    net.hidden, net.out = hidden, out
+    parts = (net.linear, hidden, out)
     adam = torch.optim.Adam([p for part in parts for p in part.parameters()])
     whole = len(pooled) // size
     for epoch in range(head["epochs"]):
