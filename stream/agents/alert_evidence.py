@@ -9,8 +9,7 @@ from typing import Final
 from stream.alerts.evaluator import Evidence
 from stream.alerts.examples import Examples
 from stream.errors import BrokerError
-from stream.kafka.offsets import OffsetRange
-from stream.kafka.scan import scan, topic_ranges
+from stream.kafka.scan import newest, open_scanner
 from stream.logs import get_logger
 from stream.outcomes import AlertExample
 from stream.settings import KafkaSettings
@@ -38,17 +37,15 @@ def examples_of(
     topic = LABELS.full_name(kafka.topic_prefix)
     until_s = time.monotonic() + _MOST_S
     try:
-        newest = {
-            partition: OffsetRange(max(there.first, there.end - _MOST_LABELS), there.end)
-            for partition, there in topic_ranges(kafka, topic).items()
-        }
-        for record in scan(kafka, topic, newest):
-            # A label is made after its window began.
-            if record.timestamp_ms >= since_ms:
-                for examples in looked_for:
-                    examples.add(record.value, record.offset)
-            if time.monotonic() > until_s:
-                break
+        with open_scanner(kafka) as scanner:
+            places = newest(scanner.ranges(topic)[topic], _MOST_LABELS)
+            for record in scanner.read(topic, places):
+                # A label is made after its window began.
+                if record.timestamp_ms >= since_ms:
+                    for examples in looked_for:
+                        examples.add(record.value, record.offset)
+                if time.monotonic() > until_s:
+                    break
     except BrokerError as exc:
         log.warning("an alert goes without examples", reason=str(exc))
     found = iter(looked_for)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -18,10 +18,9 @@ from stream.alerts.evaluator import Evaluator
 from stream.alerts.rules import PipelineMeasure
 from stream.errors import TidegateError
 from stream.kafka.admin import open_admin
-from stream.kafka.offsets import OffsetRange
-from stream.kafka.scan import scan, topic_ranges
+from stream.kafka.scan import Scanner, newest, open_scanner
 from stream.logs import get_logger
-from stream.outcomes import decode_quota
+from stream.outcomes import Quota, decode_quota
 from stream.records import rfc3339
 from stream.roles import Duty, available, group_of, role_named
 from stream.settings import Settings
@@ -81,12 +80,14 @@ class Probe:
         seen: Observed = [
             (PipelineMeasure.LAG, group, float(lag), at) for group, lag in self._lags().items()
         ]
-        rate = self._dead_letter_rate(at)
+        with open_scanner(self._settings.kafka) as scanner:
+            rate = self._dead_letter_rate(at, scanner)
+            quotas = self._quotas(at, scanner)
         if rate is not None:
             seen.append((PipelineMeasure.DEAD_LETTER_RATE, "all", rate, at))
         seen += [
             (PipelineMeasure.QUOTA_TRIPPED, rule, float(tripped), at)
-            for rule, tripped in self._quotas(at).items()
+            for rule, tripped in quotas.items()
         ]
         return seen
 
@@ -108,12 +109,11 @@ class Probe:
         self.behind = behind > _BEHIND_RECORDS
         return lags
 
-    def _dead_letter_rate(self, at: float) -> float | None:
-        kafka = self._settings.kafka
-        posts, letters = (
-            sum(r.end for r in topic_ranges(kafka, t.full_name(kafka.topic_prefix)).values())
-            for t in (POSTS, DEAD_LETTERS)
-        )
+    def _dead_letter_rate(self, at: float, scanner: Scanner) -> float | None:
+        prefix = self._settings.kafka.topic_prefix
+        names = [topic.full_name(prefix) for topic in (POSTS, DEAD_LETTERS)]
+        there = scanner.ranges(*names)
+        posts, letters = (sum(each.end for each in there[name].values()) for name in names)
         self._counts.append((at, posts, letters))
         while len(self._counts) > 2 and self._counts[1][0] <= at - _RATE_S:
             self._counts.popleft()
@@ -123,21 +123,18 @@ class Probe:
             return 0.0 if letters == letters_before else None
         return min(1.0, (letters - letters_before) / came)
 
-    def _quotas(self, at: float) -> dict[str, int]:
+    def _quotas(self, at: float, scanner: Scanner) -> dict[str, int]:
         """By rule in how many partitions its quota of today is used up."""
         kafka, today = self._settings.kafka, rfc3339(int(at * 1000))[:10]
         topic = QUOTAS.full_name(kafka.topic_prefix)
-        newest: dict[int, Any] = {}
-        places = {
-            partition: OffsetRange(max(there.first, there.end - _QUOTA_RECORDS), there.end)
-            for partition, there in topic_ranges(kafka, topic).items()
-        }
-        for record in scan(kafka, topic, places):
+        last: dict[int, Quota] = {}
+        places = newest(scanner.ranges(topic)[topic], _QUOTA_RECORDS)
+        for record in scanner.read(topic, places):
             with contextlib.suppress(msgspec.DecodeError):
                 quota = decode_quota(record.value or b"")
-                newest[quota.partition] = quota
+                last[quota.partition] = quota
         tripped: dict[str, int] = {}
-        for quota in newest.values():
+        for quota in last.values():
             for rule in {*quota.used, *quota.tripped}:
                 now = quota.day == today and rule in quota.tripped
                 name = rule or "all rules"

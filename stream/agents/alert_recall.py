@@ -12,13 +12,13 @@ import msgspec
 
 from stream.alerts.evaluator import Evaluator
 from stream.alerts.history import History
-from stream.alerts.memory import MOST_PIECES, Memory, Places, read_hours, read_state
+from stream.alerts.memory import MOST_PIECES, Places, read_hours, read_state
 from stream.alerts.rules import RuleSet
 from stream.alerts.state import State
 from stream.errors import BrokerError
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.kafka.offsets import OffsetRange
-from stream.kafka.scan import scan, topic_ranges
+from stream.kafka.scan import Scanned, newest, open_scanner
 from stream.outcomes import Alert, decode_alert, decode_metric
 from stream.roles import Duty, group_of
 from stream.settings import KafkaSettings, Settings
@@ -58,64 +58,49 @@ def recall(settings: Settings, rules: RuleSet) -> Recalled:
         BrokerError: the broker does not answer.
     """
     kafka = settings.kafka
-    prefix = kafka.topic_prefix
-    memory = read_state(_tail(kafka, ALERT_STATE.full_name(prefix), MOST_PIECES))
-    seasons = read_hours((r.value for r in scan(kafka, BASELINES.full_name(prefix))), rules)
-    history = History(published(kafka))
-    metrics = METRICS.full_name(prefix)
-    there = topic_ranges(kafka, metrics).get(0, OffsetRange(0, 0))
+    state, baselines, alerts, metrics = (
+        topic.full_name(kafka.topic_prefix) for topic in (ALERT_STATE, BASELINES, ALERTS, METRICS)
+    )
     committed = _committed(kafka, group_of(settings, Duty("alert")), metrics)
-    if memory is None:
-        return _first(kafka, rules, history, there, committed)
-    evaluator = Evaluator(rules, memory.state, history, seasons)
-    places = Places(next_offset=memory.next_offset)
-    places.marks.append((memory.state.tick or 0, memory.rewind_offset))
-    for record in _between(kafka, metrics, there, memory.rewind_offset, memory.next_offset):
-        _fill(evaluator, record)
-    missed = list(_between(kafka, metrics, there, memory.next_offset, committed))
-    return Recalled(evaluator, places, missed)
+    with open_scanner(kafka) as scanner:
+        there = scanner.ranges(state, baselines, alerts, metrics)
+        memory = read_state(r.value for r in scanner.read(state, newest(there[state], MOST_PIECES)))
+        seasons = read_hours((r.value for r in scanner.read(baselines, there[baselines])), rules)
+        history = History(_alerts(scanner.read(alerts, there[alerts])))
+
+        def between(first: int, end: int) -> Iterator[tuple[int, bytes | None]]:
+            kept = there[metrics].get(0, OffsetRange(0, 0))
+            wanted = OffsetRange(max(first, kept.first), min(end, kept.end))
+            return ((r.offset, r.value) for r in scanner.read(metrics, {0: wanted}))
+
+        if memory is None:
+            return _first(rules, history, between(0, committed))
+        evaluator = Evaluator(rules, memory.state, history, seasons)
+        places = Places(next_offset=memory.next_offset)
+        places.marks.append((memory.state.tick or 0, memory.rewind_offset))
+        for _, value in between(memory.rewind_offset, memory.next_offset):
+            with contextlib.suppress(msgspec.DecodeError):
+                evaluator.fill(decode_metric(value or b""))
+        return Recalled(evaluator, places, list(between(memory.next_offset, committed)))
 
 
-def published(kafka: KafkaSettings) -> Iterator[Alert]:
-    """Every alert there is, in the order of the topic."""
-    for record in scan(kafka, ALERTS.full_name(kafka.topic_prefix)):
+def _alerts(records: Iterable[Scanned]) -> Iterator[Alert]:
+    for record in records:
         with contextlib.suppress(msgspec.DecodeError):
             yield decode_alert(record.value or b"")
 
 
-def _first(
-    kafka: KafkaSettings, rules: RuleSet, history: History, there: OffsetRange, committed: int
-) -> Recalled:
+def _first(rules: RuleSet, history: History, read: Iterable[tuple[int, bytes | None]]) -> Recalled:
     """Without a memory: what was read before teaches, and so does what is old."""
     state = State(quiet_until=1 << 60)
     evaluator = Evaluator(rules, state, history)
     places = Places()
-    metrics = METRICS.full_name(kafka.topic_prefix)
-    for offset, value in _between(kafka, metrics, there, there.first, committed):
+    for offset, value in read:
         with contextlib.suppress(msgspec.DecodeError):
             evaluator.add(decode_metric(value or b""))
         places.read(offset, state.tick, rules.longest_s)
     state.quiet_until = int(time.time()) - _FIRST_S
     return Recalled(evaluator, places)
-
-
-def _fill(evaluator: Evaluator, record: tuple[int, bytes | None]) -> None:
-    with contextlib.suppress(msgspec.DecodeError):
-        evaluator.fill(decode_metric(record[1] or b""))
-
-
-def _between(
-    kafka: KafkaSettings, topic: str, there: OffsetRange, first: int, end: int
-) -> Iterable[tuple[int, bytes | None]]:
-    """Offset and value of partition 0 from `first` up to `end`, as far as they are there."""
-    wanted = OffsetRange(max(first, there.first), min(end, there.end))
-    return ((r.offset, r.value) for r in scan(kafka, topic, {0: wanted}))
-
-
-def _tail(kafka: KafkaSettings, topic: str, most: int) -> Iterable[bytes | None]:
-    there = topic_ranges(kafka, topic)
-    wanted = {n: OffsetRange(max(r.first, r.end - most), r.end) for n, r in there.items()}
-    return (record.value for record in scan(kafka, topic, wanted))
 
 
 def _committed(kafka: KafkaSettings, group: str, topic: str) -> int:
@@ -133,6 +118,3 @@ def _committed(kafka: KafkaSettings, group: str, topic: str) -> int:
         raise BrokerError(
             f"the committed offset cannot be read: {reason_of(exc)}", where=topic
         ) from exc
-
-
-__all__ = ["Memory", "Recalled", "published", "recall"]

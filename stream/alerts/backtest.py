@@ -12,7 +12,7 @@ from typing import Final
 from stream.aggregates.book import Book
 from stream.alerts.evaluator import Evaluator, Outcome
 from stream.alerts.history import moment
-from stream.alerts.rules import PipelineRule, RuleSet
+from stream.alerts.rules import TICK_S, PipelineRule, RuleSet
 from stream.outcomes import Alert, Metric
 
 #: So many labels are counted before metrics are written, as a worker does every second or so.
@@ -72,8 +72,9 @@ class Backtest:
     def add(self, metric: Metric) -> None:
         """One more metric."""
         self.metrics += 1
-        self._first = metric.start if self._first is None else min(self._first, metric.start)
-        self._last = max(self._last, metric.start + min(metric.width_s, 60))
+        if metric.width_s == TICK_S:
+            self._first = metric.start if self._first is None else min(self._first, metric.start)
+            self._last = max(self._last, metric.start + TICK_S)
         self._take(self._evaluator.add(metric))
 
     def finish(self) -> None:

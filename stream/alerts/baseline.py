@@ -63,9 +63,9 @@ def fit(counts: NDArray[np.float64], exposures: NDArray[np.float64]) -> Baseline
     number = len(counts)
     if not number:
         return Baseline(0.0, _PRIOR_DISPERSION, 0)
-    middle = float(np.median(counts / exposures))
+    middle = _median(counts / exposures)
     means = middle * exposures
-    deviation = _MAD_TO_SD * float(np.median(np.abs(counts - means)))
+    deviation = _MAD_TO_SD * _median(np.abs(counts - means))
     cap = means + _WINSOR * np.maximum(deviation, np.sqrt(means + 1.0))
     tamed = np.minimum(counts, cap)
     level = float(tamed.sum() / exposures.sum())
@@ -75,7 +75,7 @@ def fit(counts: NDArray[np.float64], exposures: NDArray[np.float64]) -> Baseline
     if squares > 0:
         excess = (tamed - means) ** 2 - means
         moment = float(excess.sum()) / squares
-        mean = float(np.median(means))
+        mean = _median(means)
         robust = (deviation**2 - mean) / mean**2 if mean > 1 else 0.0
         # The prior weighs more where windows are small: they tell little about dispersion.
         telling = number * min(1.0, mean / 10.0)
@@ -86,6 +86,14 @@ def fit(counts: NDArray[np.float64], exposures: NDArray[np.float64]) -> Baseline
             telling + _PRIOR_WINDOWS
         )
     return Baseline(level, max(dispersion, _LEAST_DISPERSION), number)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """The median of a few numbers; `np.median` spends ten times as long getting ready."""
+    ordered = np.sort(values)
+    middle = len(ordered) // 2
+    low = ordered[middle if len(ordered) % 2 else middle - 1]
+    return float(low + ordered[middle]) / 2.0
 
 
 def season(hours: dict[int, float], now_hour: int, level_hours: list[int]) -> float:

@@ -38,9 +38,11 @@ class Fields:
     def all_of(self, *names: str) -> bool:
         """Whether all are there; those that are not are reported."""
         absent = [name for name in names if name not in self._fields]
+        if not self._fields:
+            return False  # what is no mapping has been reported as that
         for name in absent:
             self.missing(name)
-        return not absent and bool(self._fields)
+        return not absent
 
     def just_one(self, *names: str) -> bool:
         """Whether just one of them is there; anything else is reported."""

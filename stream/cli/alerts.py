@@ -394,22 +394,19 @@ def _row(episode: Episode) -> tuple[str, str, str, str]:
 
 def _metrics_since(kafka: KafkaSettings, since_s: float) -> Iterator[Metric]:
     from stream.kafka.preflight import check_broker
-    from stream.kafka.scan import scan, topic_ranges
+    from stream.kafka.scan import open_scanner
     from stream.topics import METRICS
 
     check_broker(kafka)
     topic = METRICS.full_name(kafka.topic_prefix)
-    ranges = topic_ranges(kafka, topic)
-    total = sum(there.end - there.first for there in ranges.values())
-    with _progress(total, "metrics") as done:
-        read = 0
-        for record in scan(kafka, topic, ranges):
-            read += 1
-            done(read)
-            # A metric is written after its window began.
-            if record.timestamp_ms < since_s * 1000:
-                continue
-            yield from (m for m in _decoded([record.value or b""]) if m.start >= since_s)
+    with open_scanner(kafka) as scanner:
+        there = scanner.ranges(topic)[topic]
+        with _progress(sum(each.end - each.first for each in there.values()), "metrics") as done:
+            for number, record in enumerate(scanner.read(topic, there), 1):
+                done(number)
+                # A metric is written after its window began.
+                if record.timestamp_ms >= since_s * 1000:
+                    yield from (m for m in _decoded([record.value or b""]) if m.start >= since_s)
 
 
 def _decoded(values: Iterable[bytes]) -> Iterator[Metric]:

@@ -29,11 +29,55 @@ class Scanned(NamedTuple):
     value: bytes | None
 
 
-def topic_ranges(kafka: KafkaSettings, topic: str) -> dict[int, OffsetRange]:
-    """First and end offset of each partition of a topic; empty where there is no such topic.
+class Scanner:
+    """Reads topics to their ends, one after the other, over one connection.
+
+    Args:
+        kafka: the broker.
+        consumer: kafka-python's, of no group.
+    """
+
+    def __init__(self, kafka: KafkaSettings, consumer: Any) -> None:
+        self._kafka = kafka
+        self._consumer = consumer
+
+    def ranges(self, *topics: str) -> dict[str, dict[int, OffsetRange]]:
+        """By topic, first and end offset of each partition; empty where there is no such topic.
+
+        Raises:
+            BrokerError: the broker does not answer.
+        """
+        partitions = [
+            (topic, number)
+            for topic in topics
+            for number in self._consumer.partitions_for_topic(topic) or ()
+        ]
+        found: dict[str, dict[int, OffsetRange]] = {topic: {} for topic in topics}
+        for (topic, partition), each in offset_ranges(self._kafka, partitions).items():
+            found[topic][partition] = each
+        return found
+
+    def read(self, topic: str, places: Mapping[int, OffsetRange]) -> Iterator[Scanned]:
+        """The records of a topic between these offsets.
+
+        Raises:
+            BrokerError: the broker goes away in the middle.
+        """
+        from kafka import TopicPartition
+
+        ends = {TopicPartition(topic, n): at.end for n, at in places.items() if at.end > at.first}
+        self._consumer.assign(list(ends))
+        for partition in ends:
+            self._consumer.seek(partition, places[partition.partition].first)
+        yield from _until(self._consumer, ends)
+
+
+@contextlib.contextmanager
+def open_scanner(kafka: KafkaSettings) -> Iterator[Scanner]:
+    """A `Scanner` for the broker of the settings.
 
     Raises:
-        BrokerError: the broker does not answer.
+        BrokerError: the broker does not answer, or goes away in the middle.
     """
     from kafka import KafkaConsumer
     from kafka.errors import KafkaError
@@ -41,39 +85,24 @@ def topic_ranges(kafka: KafkaSettings, topic: str) -> dict[int, OffsetRange]:
     try:
         consumer = KafkaConsumer(**kafka_python_config(kafka), enable_auto_commit=False)
         with contextlib.closing(consumer):
-            numbers = consumer.partitions_for_topic(topic) or set()
+            yield Scanner(kafka, consumer)
     except KafkaError as exc:
-        raise BrokerError(f"the topic cannot be read: {reason_of(exc)}", where=topic) from exc
-    found = offset_ranges(kafka, [(topic, number) for number in numbers])
-    return {partition: each for (_, partition), each in found.items()}
+        raise BrokerError(f"the topics cannot be read: {reason_of(exc)}") from exc
 
 
-def scan(
-    kafka: KafkaSettings, topic: str, places: Mapping[int, OffsetRange] | None = None
-) -> Iterator[Scanned]:
-    """The records of a topic between these offsets; default: all there are now.
+def scan(kafka: KafkaSettings, topic: str) -> Iterator[Scanned]:
+    """All records that a topic has now.
 
     Raises:
         BrokerError: the broker does not answer, or goes away in the middle.
     """
-    from kafka import KafkaConsumer, TopicPartition
-    from kafka.errors import KafkaError
+    with open_scanner(kafka) as scanner:
+        yield from scanner.read(topic, scanner.ranges(topic)[topic])
 
-    ranges = topic_ranges(kafka, topic) if places is None else places
-    ends = {
-        TopicPartition(topic, n): each.end for n, each in ranges.items() if each.end > each.first
-    }
-    if not ends:
-        return
-    try:
-        consumer = KafkaConsumer(**kafka_python_config(kafka), enable_auto_commit=False)
-        with contextlib.closing(consumer):
-            consumer.assign(list(ends))
-            for partition in ends:
-                consumer.seek(partition, ranges[partition.partition].first)
-            yield from _until(consumer, ends)
-    except KafkaError as exc:
-        raise BrokerError(f"the topic cannot be read: {reason_of(exc)}", where=topic) from exc
+
+def newest(there: Mapping[int, OffsetRange], most: int) -> dict[int, OffsetRange]:
+    """Of each partition its last `most` records."""
+    return {n: OffsetRange(max(at.first, at.end - most), at.end) for n, at in there.items()}
 
 
 def _until(consumer: Any, ends: dict[Any, int]) -> Iterator[Scanned]:
