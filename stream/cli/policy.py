@@ -13,6 +13,7 @@ from rich.text import Text
 
 from stream.cli.options import JsonOption
 from stream.cli.output import count, print_json, print_table
+from stream.cli.policy_backtest import backtest
 from stream.cli.policy_screen import print_change, print_explanation
 from stream.errors import ConfigError, PolicyError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     name="policy", help="Check, test, explain and compare rules.", no_args_is_help=True
 )
 
+app.command("backtest")(backtest)
 
 PolicyOption = Annotated[
     Path | None,
