@@ -265,7 +265,9 @@ def _evaluate(plan: Build) -> Evaluation:
         plan.data, plan.folder, read_language_recipe(), plan.version, threads
     )
     evaluation = msgspec.structs.replace(
-        evaluation, calibration=calibration, language_model=figures
+        evaluation,
+        calibration={**calibration, LANGUAGE_TASK: figures.calibration},
+        language_model=figures,
     )
     write_entry(plan, with_language_model(manifest, plan.name, model, language), evaluation)
     return evaluation
