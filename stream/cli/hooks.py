@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import heapq
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +14,7 @@ import typer
 
 from stream.cli.options import JsonOption, KafkaOption
 from stream.cli.output import count, print_json, print_table
-from stream.errors import BrokerError, ConfigError, TidegateError
+from stream.errors import ConfigError
 from stream.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -89,9 +87,11 @@ def list_targets(
     as_json: JsonOption = False,
 ) -> None:
     """List the targets, what each wants, and whether its secrets are there. Shows no secret."""
+    from stream.hooks.looking import described, lags_of
+
     settings, targets = _loaded(hooks, kafka)
-    lags = _lags(settings, targets) if lag else {}
-    rows = [_described(name, target, lags.get(name)) for name, target in targets.items()]
+    lags = lags_of(settings, targets) if lag else {}
+    rows = [described(name, target, lags.get(name)) for name, target in targets.items()]
     if as_json:
         print_json({"targets": rows})
         return
@@ -120,6 +120,7 @@ def send_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send a made-up record to a target, once, and say what came back. Needs no broker."""
+    from stream.hooks.looking import send_samples
     from stream.logs import set_up_logs
 
     settings, targets = _loaded(hooks, None)
@@ -128,7 +129,7 @@ def send_test(
     kinds = found.records
     if what is None:
         what = What.DECISION if "decisions" in kinds else What.ALERT
-    rows = asyncio.run(_tested(settings, target, found, what))
+    rows = asyncio.run(send_samples(settings, target, found, alert=what is What.ALERT))
     delivered = all(row["outcome"] == "delivered" for row in rows)
     if as_json:
         print_json({"target": target, "delivered": delivered, "attempts": rows})
@@ -275,44 +276,6 @@ def _named(targets: dict[str, Target], name: str) -> Target:
     return targets[name]
 
 
-def _described(name: str, target: Target, lag: int | None) -> dict[str, Any]:
-    from stream.hooks.credentials import credentials_of, shown_url
-    from stream.hooks.targets import Command, Email, kind_of
-
-    problem = None
-    url = None
-    try:
-        url = credentials_of(name, target).url
-    except TidegateError as exc:
-        problem = exc.message
-    if isinstance(target, Email):
-        to = f"{', '.join(target.to)} via {target.host}"
-    elif isinstance(target, Command):
-        to = target.command[0]
-    else:
-        to = "" if url is None else shown_url(url)
-    return {
-        "name": name,
-        "type": kind_of(target),
-        "enabled": target.enabled,
-        "to": to,
-        "records": list(target.records),
-        "filter": _filter_of(target),
-        "lag": lag,
-        "problem": problem,
-    }
-
-
-def _filter_of(target: Target) -> dict[str, Any]:
-    import msgspec
-
-    from stream.hooks.filters import Filter
-
-    given: dict[str, Any] = msgspec.to_builtins(target.filter)
-    default = msgspec.to_builtins(Filter())
-    return {name: value for name, value in given.items() if value != default[name]}
-
-
 def _cell(value: Any) -> str:
     if value is None:
         return ""
@@ -321,50 +284,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{name}: {_cell(inner)}" for name, inner in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _lags(settings: Settings, targets: dict[str, Target]) -> dict[str, int]:
-    from stream.kafka.admin import open_admin
-    from stream.roles import Duty, group_of
-    from stream.topics import ALERTS, DECISIONS
-
-    topics = {"decisions": DECISIONS, "alerts": ALERTS}
-    with open_admin(settings.kafka) as admin:
-        return {
-            name: admin.lag(
-                group_of(settings, Duty("hooks", name)), [topics[each] for each in target.records]
-            ).lag
-            for name, target in targets.items()
-        }
-
-
-async def _tested(
-    settings: Settings, name: str, target: Target, what: What
-) -> list[dict[str, Any]]:
-    from stream.hooks.events import sample_events
-    from stream.hooks.senders import now_utc, sender_of
-    from stream.records import rfc3339
-
-    decision, firing, resolved = sample_events(rfc3339(time.time_ns() // 1_000_000))
-    sender = sender_of(name, target, allow_private=settings.hooks.allow_private)
-    rows = []
-    try:
-        for event in [decision] if what is What.DECISION else [firing, resolved]:
-            begun = time.monotonic()
-            verdict = await sender.send([event], now_utc())
-            rows.append(
-                {
-                    "id": event.message_id,
-                    "type": event.type,
-                    "outcome": str(verdict.outcome),
-                    "status": verdict.status,
-                    "error": verdict.error,
-                    "elapsed_ms": int((time.monotonic() - begun) * 1000),
-                }
-            )
-    finally:
-        await sender.close()
-    return rows
 
 
 async def _replayed(
@@ -431,39 +350,8 @@ def _print_line(delivery: Delivery, as_json: bool) -> None:
 
 
 def _follow(settings: Settings, wanted: LogFilter, seen: set[str], as_json: bool) -> None:
-    for delivery in _new_deliveries(settings, wanted):
+    from stream.hooks.follow import new_deliveries
+
+    for delivery in new_deliveries(settings.kafka, wanted):
         if delivery.delivery_id not in seen:
             _print_line(delivery, as_json)
-
-
-def _new_deliveries(settings: Settings, wanted: LogFilter) -> Iterator[Delivery]:
-    import msgspec
-    from kafka import KafkaConsumer, TopicPartition
-    from kafka.errors import KafkaError
-
-    from stream.kafka.client import kafka_python_config, reason_of
-    from stream.kafka.offsets import offset_ranges
-    from stream.outcomes import decode_delivery
-    from stream.topics import DELIVERIES
-
-    topic = DELIVERIES.full_name(settings.kafka.topic_prefix)
-    try:
-        consumer = KafkaConsumer(**kafka_python_config(settings.kafka), enable_auto_commit=False)
-        with contextlib.closing(consumer):
-            numbers = consumer.partitions_for_topic(topic) or set()
-            ranges = offset_ranges(settings.kafka, [(topic, number) for number in numbers])
-            partitions = {
-                TopicPartition(*partition): each.end for partition, each in ranges.items()
-            }
-            consumer.assign(list(partitions))
-            for partition, end in partitions.items():
-                consumer.seek(partition, end)
-            while True:
-                for records in consumer.poll(timeout_ms=500).values():
-                    for record in records:
-                        with contextlib.suppress(msgspec.DecodeError):
-                            delivery = decode_delivery(record.value or b"")
-                            if wanted(delivery):
-                                yield delivery
-    except KafkaError as exc:
-        raise BrokerError(f"the log cannot be read: {reason_of(exc)}", where=topic) from exc

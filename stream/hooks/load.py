@@ -13,13 +13,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
 from stream.errors import HooksFileError
+from stream.hooks.document import Place, YamlFile
 from stream.hooks.escaping import for_people
 from stream.hooks.targets import KINDS, Email, HttpTarget, Target, Webhook, kind_of
 from stream.hooks.templates import VARIABLES, TemplateMistakeError, check, environment
-from stream.policy.diagnostics import Diagnostics, SourceFile, suggestion
+from stream.policy.diagnostics import suggestion
 from stream.settings import ENV_PREFIX, HookSettings
 
 DEFAULT_PATH: Final = Path("config/hooks.yaml")
@@ -28,8 +28,6 @@ _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)")
 _UNITS_S: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 #: A signing key would be a name of a variable, were it not for its beginning.
 _VARIABLE: Final = re.compile(r"(?!whsec_)[A-Za-z_][A-Za-z0-9_]*")
-#: What must not be shown with a mistake beside it: the paths of webhooks, keys. Same length.
-_SECRETS: Final = re.compile(r"(https?://[^/\s\"']*[/?]|whsec_)([^\s\"'#]+)")
 #: A YAML file of more than this is a mistake.
 _MOST_BYTES: Final = 1_000_000
 _KINDS_OF_VALUES: Final = {
@@ -41,7 +39,6 @@ _KINDS_OF_VALUES: Final = {
     "object": "a mapping",
     "null": "nothing",
 }
-Path_ = tuple[str | int, ...]
 
 
 def hooks_path(settings: HookSettings) -> Path | None:
@@ -95,40 +92,27 @@ def parse_targets(
     return targets
 
 
-class _File:
+class _File(YamlFile):
     """One file on its way to targets; mistakes are collected, not raised."""
 
     def __init__(self, name: str, text: str, allow_private: bool) -> None:
-        self._text = text
-        self._source = SourceFile(name, _SECRETS.sub(lambda m: m[1] + "*" * len(m[2]), text))
+        super().__init__(name, text)
         self._allow_private = allow_private
-        self._mistakes = Diagnostics()
-        self._nodes: dict[Path_, yaml.Node] = {}
-        self._keys: dict[Path_, yaml.Node] = {}
-
-    def raise_if_any(self) -> None:
-        found = sorted(self._mistakes.found, key=lambda d: (d.line, d.column))
-        if found:
-            number = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
-            raise HooksFileError(
-                f"{number} in `{self._source.name}`",
-                rendered="\n\n".join(each.render() for each in found),
-            )
 
     def targets(self) -> dict[str, Target]:
         """What is right in the file."""
-        data = self._parsed()
+        data = self.parsed()
         if data is None:
             return {}
         if not isinstance(data, dict):
-            self._at((), "the file is a mapping with the key `targets`")
+            self.at((), "the file is a mapping with the key `targets`")
             return {}
         for key in data:
             if key != "targets":
-                self._at_key((key,), f"unknown key `{key}`", suggestion(str(key), ["targets"]))
+                self.at_key((key,), f"unknown key `{key}`", suggestion(str(key), ["targets"]))
         targets = data.get("targets") or {}
         if not isinstance(targets, dict):
-            self._at(("targets",), "`targets` is a mapping from a name to a target")
+            self.at(("targets",), "`targets` is a mapping from a name to a target")
             return {}
         found = {}
         for name, fields in targets.items():
@@ -137,61 +121,10 @@ class _File:
                 found[str(name)] = target
         return found
 
-    # -- YAML
-
-    def _parsed(self) -> Any:
-        loader = None
-        try:
-            loader = yaml.SafeLoader(self._text)
-            root = loader.get_single_node()
-            return None if root is None else self._value(loader, root, ())
-        except yaml.MarkedYAMLError as exc:
-            mark = exc.problem_mark or exc.context_mark
-            offset = 0 if mark is None else mark.index
-            problem = exc.problem or "it cannot be read"
-            self._mistakes.add(self._source, offset, f"not YAML: {problem}")
-        except yaml.reader.ReaderError as exc:
-            char = exc.character if isinstance(exc.character, int) else 0
-            self._mistakes.add(self._source, exc.position, f"not YAML: the character U+{char:04X}")
-        except (yaml.YAMLError, RecursionError, ValueError) as exc:
-            self._mistakes.add(self._source, 0, f"not YAML: {exc}")
-        finally:
-            if loader is not None:
-                loader.dispose()
-        return None
-
-    def _value(self, loader: yaml.SafeLoader, node: yaml.Node, path: Path_) -> Any:
-        """A node as plain data; remembers where each part stands, and what is there twice."""
-        if len(self._nodes) > 20_000:
-            raise ValueError("it has too many values, or aliases within aliases")
-        self._nodes[path] = node
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(loader, n, (*path, i)) for i, n in enumerate(node.value)]
-        if not isinstance(node, yaml.MappingNode):
-            return loader.construct_object(node)
-        result: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)
-            if not isinstance(key, str | int | float | bool):
-                self._mistakes.add(self._source, key_node.start_mark.index, "a key is a text")
-                continue
-            name = key if isinstance(key, str) else str(key_node.value)
-            here = (*path, name)
-            if name in result:
-                self._mistakes.add(
-                    self._source,
-                    key_node.start_mark.index,
-                    f"`{name}` is there twice",
-                    width=len(name),
-                )
-            self._keys[here] = key_node
-            result[name] = self._value(loader, value_node, here)
-        return result
-
     # -- one target
 
     def _target(self, name: str, fields: Any) -> Target | None:
-        path: Path_ = ("targets", name)
+        path: Place = ("targets", name)
         if not self._has_kind(name, fields):
             return None
         kind = KINDS[fields["type"]]
@@ -203,48 +136,48 @@ class _File:
         except msgspec.ValidationError as exc:
             self._explain(exc, path)
             return None
-        before = len(self._mistakes.found)
+        before = len(self.mistakes.found)
         self._check_names(target, fields, path)
         self._check_templates(fields, path)
         if isinstance(target, HttpTarget):
             self._check_url(target, path)
         self._check_needs(target, path)
-        return target if len(self._mistakes.found) == before else None
+        return target if len(self.mistakes.found) == before else None
 
     def _has_kind(self, name: str, fields: Any) -> bool:
         """Whether there is a target at all: a name, a mapping, a type."""
-        path: Path_ = ("targets", name)
+        path: Place = ("targets", name)
         if not _NAME.fullmatch(name):
-            self._at_key(
+            self.at_key(
                 path,
                 f"`{name}` is no name of a target",
                 "small letters, digits and `-`, at most 40 characters",
             )
         elif not isinstance(fields, dict):
-            self._at_key(path, f"`{name}` is a mapping with a `type`")
+            self.at_key(path, f"`{name}` is a mapping with a `type`")
         elif "type" not in fields:
-            self._at_key(path, f"`{name}` has no `type`", suggestion("", KINDS, "types"))
+            self.at_key(path, f"`{name}` has no `type`", suggestion("", KINDS, "types"))
         elif not isinstance(fields["type"], str) or fields["type"] not in KINDS:
             kind = str(fields["type"])
-            self._at((*path, "type"), f"unknown type `{kind}`", suggestion(kind, KINDS, "types"))
+            self.at((*path, "type"), f"unknown type `{kind}`", suggestion(kind, KINDS, "types"))
         else:
             return True
         return False
 
-    def _unknown_fields(self, kind: Any, fields: Mapping[str, Any], path: Path_) -> Iterator[str]:
+    def _unknown_fields(self, kind: Any, fields: Mapping[str, Any], path: Place) -> Iterator[str]:
         """Names that the kind does not have, at every level, each with a suggestion."""
         known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         names = [*known, "type"] if len(path) == 2 else list(known)
         for name, value in fields.items():
             if name not in names:
-                self._at_key((*path, name), f"unknown field `{name}`", suggestion(name, names))
+                self.at_key((*path, name), f"unknown field `{name}`", suggestion(name, names))
                 yield name
             elif name in known and isinstance(value, dict):
                 inner = known[name].type
                 if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
                     yield from self._unknown_fields(inner, value, (*path, name))
 
-    def _spans(self, fields: dict[str, Any], path: Path_) -> None:
+    def _spans(self, fields: dict[str, Any], path: Place) -> None:
         """`5m` in `retries` becomes seconds."""
         retries = fields.get("retries")
         if not isinstance(retries, list):
@@ -253,44 +186,42 @@ class _File:
             if isinstance(value, str) and (span := _SPAN.fullmatch(value.strip())):
                 retries[number] = float(span[1]) * _UNITS_S[span[2]]
             elif isinstance(value, str):
-                self._at((*path, "retries", number), f"`{value}` is no time", "write 30s, 5m or 2h")
+                self.at((*path, "retries", number), f"`{value}` is no time", "write 30s, 5m or 2h")
                 retries[number] = 0
 
-    def _explain(self, exc: msgspec.ValidationError, path: Path_) -> None:
+    def _explain(self, exc: msgspec.ValidationError, path: Place) -> None:
         message = str(exc)
         place = path
         if at := re.search(r" - at `\$\.?(.*?)`$", message):
             message = message[: at.start()]
             for part in re.findall(r"[^.\[\]]+", at[1]):
                 wanted: str | int = int(part) if part.isdigit() else part
-                if (*place, wanted) not in self._nodes:
+                if (*place, wanted) not in self.nodes:
                     break  # `[...]`: a value of a mapping, msgspec does not say which
                 place = (*place, wanted)
         name = next((part for part in reversed(place) if isinstance(part, str)), "")
         if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
-            self._at_key(place, f"`{name}` has no `{missing[1]}`")
+            self.at_key(place, f"`{name}` has no `{missing[1]}`")
         elif enum := re.fullmatch(r"Invalid enum value (.*)", message):
             value = enum[1].strip("'")
             known = self._choices(place)
-            self._at(
-                place, f"`{value}` is no value of `{name}`", suggestion(value, known, "values")
-            )
+            self.at(place, f"`{value}` is no value of `{name}`", suggestion(value, known, "values"))
         elif wrong := re.fullmatch(r"Expected `(.*?)`, got `(.*?)`", message):
             kinds = [_KINDS_OF_VALUES.get(k, k) for k in wrong[1].split(" | ") if k != "null"]
             got = _KINDS_OF_VALUES.get(wrong[2], wrong[2])
-            self._at(place, f"`{name}` should be {' or '.join(kinds)}, not {got}")
+            self.at(place, f"`{name}` should be {' or '.join(kinds)}, not {got}")
         elif bound := re.fullmatch(r"Expected `(.*?)`( of length)? (>=|<=|>|<) (.*)", message):
             words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
             counted = bound[2] and bound[1] == "array"
             limit = f"{words[bound[3]]} {float(bound[4]):g}"
             limit = f"have {limit} entries" if counted else f"be {limit}"
-            self._at(place, f"`{name}` should {limit}".replace(" 1 entries", " one entry"))
+            self.at(place, f"`{name}` should {limit}".replace(" 1 entries", " one entry"))
         else:
-            self._at(place, f"`{name}`: {message[:1].lower()}{message[1:]}")
+            self.at(place, f"`{name}`: {message[:1].lower()}{message[1:]}")
 
-    def _choices(self, place: Path_) -> list[str]:
+    def _choices(self, place: Place) -> list[str]:
         """The values that a field of a closed set may have, from the structs themselves."""
-        kind: Any = KINDS[str(self._nodes[(*place[:2], "type")].value)]
+        kind: Any = KINDS[str(self.nodes[(*place[:2], "type")].value)]
         for part in place[2:]:
             if isinstance(part, str):
                 fields = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
@@ -300,27 +231,27 @@ class _File:
 
     # -- what the structs cannot say
 
-    def _check_names(self, target: Target, fields: Mapping[str, Any], path: Path_) -> None:
+    def _check_names(self, target: Target, fields: Mapping[str, Any], path: Place) -> None:
         for field, value in fields.items():
             if not field.endswith("_env"):
                 continue
             for variable in [value] if isinstance(value, str) else value or []:
                 if variable.upper().startswith(ENV_PREFIX):
-                    self._at(
+                    self.at(
                         (*path, field),
                         f"`{variable}`: names with `{ENV_PREFIX}` are settings, not secrets",
                         "give the variable another name",
                     )
                 elif not _VARIABLE.fullmatch(variable):
-                    self._at(
+                    self.at(
                         (*path, field),
                         f"`{field}` is the name of an environment variable",
                         "the secret itself never stands in this file",
                     )
         if isinstance(target, Email) and any("\n" in each for each in [target.sender, *target.to]):
-            self._at((*path, "to"), "an address is one line")
+            self.at((*path, "to"), "an address is one line")
 
-    def _check_templates(self, fields: Mapping[str, Any], path: Path_) -> None:
+    def _check_templates(self, fields: Mapping[str, Any], path: Place) -> None:
         jinja = environment(for_people)
         for field, text in (fields.get("template") or {}).items():
             if text is None:
@@ -329,24 +260,24 @@ class _File:
                 check(jinja, text)
             except TemplateMistakeError as exc:
                 hint = None if exc.unknown is None else suggestion(exc.unknown, VARIABLES)
-                self._at((*path, "template", field), str(exc), hint)
+                self.at((*path, "template", field), str(exc), hint)
 
-    def _check_url(self, target: HttpTarget, path: Path_) -> None:
-        given = [field for field in ("url", "url_env", "url_file") if (*path, field) in self._nodes]
+    def _check_url(self, target: HttpTarget, path: Place) -> None:
+        given = [field for field in ("url", "url_env", "url_file") if (*path, field) in self.nodes]
         if len(given) > 1:
-            self._at_key((*path, given[1]), f"`{given[0]}` and `{given[1]}` contradict each other")
+            self.at_key((*path, given[1]), f"`{given[0]}` and `{given[1]}` contradict each other")
         if not given and target.url is None:
-            self._at_key(path, f"`{path[1]}` has no `url`, `url_env` or `url_file`")
+            self.at_key(path, f"`{path[1]}` has no `url`, `url_env` or `url_file`")
         if target.url is None or "url" not in given:
             return
         allowed = self._allow_private if target.allow_private is None else target.allow_private
         if (problem := url_problem(target.url, allow_http=allowed)) is not None:
-            self._at((*path, "url"), *problem)
+            self.at((*path, "url"), *problem)
 
-    def _check_needs(self, target: Target, path: Path_) -> None:
+    def _check_needs(self, target: Target, path: Place) -> None:
         kind = kind_of(target)
         if isinstance(target, Webhook) and not (target.secret_env or target.secret_file):
-            self._at_key(
+            self.at_key(
                 path,
                 f"`{path[1]}` has no `secret_env` or `secret_file`",
                 "a webhook that nobody can verify can be forged: `tidegate hooks new-key` makes a key",
@@ -354,31 +285,12 @@ class _File:
         if kind == "pagerduty" and not (
             getattr(target, "routing_key_env", None) or getattr(target, "routing_key_file", None)
         ):
-            self._at_key(path, f"`{path[1]}` has no `routing_key_env` or `routing_key_file`")
+            self.at_key(path, f"`{path[1]}` has no `routing_key_env` or `routing_key_file`")
         for one in ("token", "password", "routing_key"):
             if getattr(target, f"{one}_env", None) and getattr(target, f"{one}_file", None):
-                self._at_key(
+                self.at_key(
                     (*path, f"{one}_file"), f"`{one}_env` and `{one}_file` contradict each other"
                 )
-
-    # -- places
-
-    def _at(self, path: Path_, message: str, hint: str | None = None) -> None:
-        while path and path not in self._nodes:
-            path = path[:-1]
-        node = self._nodes.get(path)
-        start = 0 if node is None else node.start_mark.index
-        end = 1 if node is None else node.end_mark.index
-        width = end - start if isinstance(node, yaml.ScalarNode) else 1
-        self._mistakes.add(self._source, start, message, width=max(1, width), hint=hint)
-
-    def _at_key(self, path: Path_, message: str, hint: str | None = None) -> None:
-        node = self._keys.get(path)
-        if node is None:
-            self._at(path, message, hint)
-            return
-        start, end = node.start_mark.index, node.end_mark.index
-        self._mistakes.add(self._source, start, message, width=max(1, end - start), hint=hint)
 
 
 def url_problem(url: str, *, allow_http: bool) -> tuple[str, str | None] | None:
