@@ -17,11 +17,11 @@ from stream.alerts.load import load_rules
 from stream.kafka.client import kafka_python_config
 from stream.kafka.scan import scan
 from stream.outcomes import Alert, Metric, decode_alert
-from stream.records import encode
+from stream.records import Author, Label, ModelRef, Post, TaskLabel, encode, rfc3339
 from stream.settings import KafkaSettings
-from stream.topics import ALERTS, METRICS, Topic
+from stream.topics import ALERTS, LABELS, METRICS, Topic
 from tests.conftest import TIDEGATE, clean_environment, kafka_environment
-from tests.stream.alerts.streams import waves
+from tests.stream.alerts.streams import metric, waves
 
 RULES = """
 rules:
@@ -56,7 +56,7 @@ class Role:
 
     @property
     def log(self) -> str:
-        return self._log.read_text()[-8000:]
+        return self._log.read_text() if self._log.exists() else ""
 
     def start(self, instance: str = "one") -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
@@ -85,7 +85,9 @@ def new_role(topics: KafkaSettings, tmp_path: Path) -> Iterator[Callable[..., Ro
     made: list[Role] = []
 
     def make(rules: str = RULES) -> Role:
-        made.append(Role(topics, tmp_path, rules))
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Role(topics, folder, rules))
         return made[-1]
 
     yield make
@@ -131,8 +133,9 @@ def _begin(windows: int) -> int:
     return int(time.time()) // 10 * 10 - 10 * windows - 300
 
 
-def test_twenty_kills_in_the_middle_of_episodes_lose_and_double_no_alert(
-    topics: KafkaSettings, new_role: Callable[..., Role]
+@pytest.mark.timeout(900)  # every life is a start of the worker, and cores may be few
+def test_kills_in_the_middle_of_episodes_lose_and_double_no_alert(
+    topics: KafkaSettings, new_role: Callable[..., Role], request: pytest.FixtureRequest
 ) -> None:
     metrics = list(waves(7, windows=300, groups=16, begin=_begin(300)))
     role = new_role()
@@ -142,7 +145,9 @@ def test_twenty_kills_in_the_middle_of_episodes_lose_and_double_no_alert(
     _write(topics, METRICS, [encode(each) for each in metrics])
     dice = random.Random(7)
     in_the_middle = 0
-    for _ in range(KILLS):
+    # Many on the broker that people run; on the other as many as show that it does, too.
+    kills = KILLS if request.node.callspec.params["broker"] == "apache" else 4
+    for _ in range(kills):
         before = len(_alerts(topics))
         role.start()
         _wait_for(topics, before + dice.randint(1, 5), role)
@@ -156,4 +161,82 @@ def test_twenty_kills_in_the_middle_of_episodes_lose_and_double_no_alert(
     assert role.stop() == 0, role.log
     found = [(alert.alert_id, alert.state) for alert in _alerts(topics)]
     assert Counter(found) == Counter(expected)
-    assert in_the_middle >= KILLS // 2
+    assert in_the_middle >= kills // 2
+
+
+def test_an_alert_carries_posts_of_its_window_and_time_goes_on_without_metrics(
+    topics: KafkaSettings, new_role: Callable[..., Role]
+) -> None:
+    begin = _begin(60)
+    calm = [metric(begin + 10 * n, 10, "launch") for n in range(30)]
+    wave = [metric(begin + 300 + 10 * n, 30, "launch", toxic=20) for n in range(4)]
+    _write(topics, LABELS, [_label(begin + 310, n) for n in range(30)])
+    _write(topics, METRICS, [encode(each) for each in [*calm, *wave]])
+    rule = "{id: toxic, kind: threshold, measure: toxicity_rate, by: tag, over: 25%, window: 20s}"
+    role = new_role(f"rules: [{rule}]")
+    role.start()
+    # Nothing comes after the wave: the clock alone says that it is over.
+    fired, resolved = _wait_for(topics, 2, role)
+    assert role.stop() == 0, role.log
+    assert (fired.state, fired.group) == ("firing", {"tag": "launch"})
+    assert (resolved.alert_id, resolved.state) == (fired.alert_id, "resolved")
+    assert [example.score for example in fired.examples] == [0.95, 0.94, 0.93, 0.92, 0.91]
+    assert [example.author for example in fired.examples] == ["a5", "a4", "a3", "a2", "a1"]
+    assert fired.examples[0].text == "you are a mouldy turnip, number 5"
+    assert "mouldy" not in role.log
+
+
+def test_one_evaluates_and_another_stands_by(
+    topics: KafkaSettings, new_role: Callable[..., Role]
+) -> None:
+    first, second = new_role(), new_role()
+    first.start("one")
+    _until(first, '"event": "evaluating"')
+    second.start("two")
+    _until(second, '"event": "reading"')
+    working = [role for role in (first, second) if _at_work(role)]
+    assert len(working) == 1
+    working[0].kill()
+    (other,) = {first, second} - set(working)
+    _until(other, '"event": "evaluating"', lines=_evaluations(other) + 1)
+
+
+def _evaluations(role: Role) -> int:
+    return role.log.count('"event": "evaluating"')
+
+
+def _at_work(role: Role) -> bool:
+    """Whether the last thing it was given is the partition."""
+    assigned = [line for line in role.log.splitlines() if '"event": "reading"' in line]
+    return '"partitions": []' not in assigned[-1]
+
+
+def _until(role: Role, text: str, lines: int = 1, timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while role.log.count(text) < lines:
+        assert time.monotonic() < deadline, role.log
+        time.sleep(0.1)
+
+
+def _label(at: int, number: int) -> bytes:
+    """Posts by ten authors, the first six of them the most toxic, the sixth most of all."""
+    toxic = number != 9  # the tenth author's are not
+    stamp = rfc3339(at * 1000)
+    score = round(0.90 + number / 100, 2) if number < 6 else 0.5
+    return encode(
+        Label(
+            schema="tidegate.label.v1",
+            label_id=f"l{number}",
+            post_id=f"p{number}",
+            labels={"toxicity": TaskLabel(label="insult" if toxic else "none", score=score)},
+            models={"toxicity": ModelRef(id="m", version="1")},
+            labelled_at=stamp,
+            posted_at=stamp,
+            post=Post(
+                id=f"p{number}",
+                text=f"you are a mouldy turnip, number {number}",
+                author=Author(id=f"a{number % 10}"),
+                tags=["launch"],
+            ),
+        )
+    )
