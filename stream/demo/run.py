@@ -43,6 +43,8 @@ _FRUITLESS_RESTARTS: Final = 3
 _PATIENCE_S: Final = 90.0
 #: An alert of the wave is over when a calm window has passed; it must not hold up the end for good.
 _CALM_S: Final = 60.0
+#: Nothing decided and nothing delivered for this long: nothing will be.
+_QUIET_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class _Demo:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+            self._say_news()
             result = self._result(watcher)
         if self._source_error is not None:
             self._report(result)
@@ -154,7 +157,7 @@ class _Demo:
                 answered, since_s = account.answered, time.monotonic()
             if self._fed.is_set() and self._options.exit_when_done:
                 if not account.outstanding:
-                    await self._until_calm()
+                    await self._until_calm(watcher)
                     return
                 if time.monotonic() - since_s > _PATIENCE_S:
                     places = ", ".join(f"{p}@{o}" for p, o in account.oldest(3))
@@ -165,14 +168,27 @@ class _Demo:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _TICK_S)
 
-    async def _until_calm(self) -> None:
-        """Wait for the end of what fires: the feed ends calm, and its alerts with it."""
-        deadline = time.monotonic() + _CALM_S
-        while self._hook is not None and self._hook.firing and time.monotonic() < deadline:
+    async def _until_calm(self, watcher: Watcher) -> None:
+        """Wait for what follows the labels: decisions, their delivery, the end of what fires.
+
+        As long as something happens, or an alert fires whose feed has ended calm; not for good.
+        """
+        seen: object = None
+        since_s = time.monotonic()
+        while self._hook is not None and not self._stop.is_set():
+            hook = self._hook
+            now = (watcher.decided, hook.result.decisions, hook.firing)
+            if now != seen:
+                seen, since_s = now, time.monotonic()
+            delivered = hook.result.decisions >= len(watcher.acted_on)
+            if watcher.decided >= watcher.account.labelled and delivered and not hook.firing:
+                return
+            # The roles may still be starting; later, silence means that there is no more to come.
+            patience_s = _QUIET_S if watcher.decided and not hook.firing else _CALM_S
+            if time.monotonic() - since_s > patience_s:
+                return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _TICK_S)
-            if self._stop.is_set():
-                return
 
     async def _keep_worker(self, worker: Child, watcher: Watcher) -> None:
         """Start the worker again when it dies, unless that does not help."""
@@ -291,11 +307,14 @@ class _Demo:
 
     async def _show(self, watcher: Watcher) -> None:
         while True:
-            if self._hook is not None:
-                for word, detail, style in self._hook.news():
-                    self._screen.say(word, detail, style=style)
+            self._say_news()
             self._screen.show(watcher.account, watcher.recent_s)
             await asyncio.sleep(_TICK_S * 2)
+
+    def _say_news(self) -> None:
+        if self._hook is not None:
+            for word, detail, style in self._hook.news():
+                self._screen.say(word, detail, style=style)
 
     def _result(self, watcher: Watcher) -> DemoResult:
         source = self._options.source

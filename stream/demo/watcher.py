@@ -1,4 +1,4 @@
-"""Reads `labels` and `dead-letters` as any reader would and keeps the account of a run.
+"""Reads labels, dead letters and decisions as any reader would and keeps the account of a run.
 
 It takes every partition from its end at the time of `start`, without a group, so it disturbs
 nobody on a broker that others use too.
@@ -11,6 +11,7 @@ import contextlib
 import time
 from array import array
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final, Self
 
 import msgspec
@@ -24,7 +25,7 @@ from stream.kafka.offsets import offset_ranges
 from stream.records import ModelRef, Origin
 from stream.settings import KafkaSettings
 from stream.sources.feeder import Confirmed
-from stream.topics import DEAD_LETTERS, LABELS, POSTS
+from stream.topics import DEAD_LETTERS, DECISIONS, LABELS, POSTS
 
 _MOST_RECORDS: Final = 2000
 #: Latencies that the status line looks at; those of the whole run are kept up to a bound.
@@ -39,6 +40,14 @@ class _Answered(msgspec.Struct):
     models: dict[str, ModelRef] | None = None
 
 
+class _Decided(msgspec.Struct):
+    """As much of a decision."""
+
+    decision_id: str
+    action: str
+    retracted: bool = False
+
+
 class Watcher:
     """Use as `async with Watcher(settings.kafka) as watcher`; `confirmed` is the feeder's callback."""
 
@@ -50,12 +59,17 @@ class Watcher:
         self.first_answer_s: float | None = None
         self.last_answer_s: float | None = None
         self.first_sent_s: float | None = None
+        #: Decisions read, and the ids of those that are something else than `allow`.
+        self.decided = 0
+        self.acted_on: set[str] = set()
         self.changed = asyncio.Event()
         self._kafka = kafka
-        self._posts, self._labels, self._dead_letters = (
-            topic.full_name(kafka.topic_prefix) for topic in (POSTS, LABELS, DEAD_LETTERS)
+        self._posts, self._labels, self._dead_letters, self._decisions = (
+            topic.full_name(kafka.topic_prefix)
+            for topic in (POSTS, LABELS, DEAD_LETTERS, DECISIONS)
         )
         self._decode = msgspec.json.Decoder(_Answered).decode
+        self._decode_decision = msgspec.json.Decoder(_Decided).decode
         self._consumer: Any = None
         self._task: asyncio.Task[None] | None = None
 
@@ -113,8 +127,8 @@ class Watcher:
 
     def _end_offsets(self) -> dict[tuple[str, int], int]:
         with open_admin(self._kafka) as admin:
-            layouts = admin.layout((LABELS, DEAD_LETTERS))
-        for topic in (self._labels, self._dead_letters):
+            layouts = admin.layout((LABELS, DEAD_LETTERS, DECISIONS))
+        for topic in (self._labels, self._dead_letters, self._decisions):
             if topic not in layouts:
                 raise BrokerError(f"the broker has no topic `{topic}`", where=self._kafka.bootstrap)
         places = [(topic, n) for topic, it in layouts.items() for n in range(it.partitions)]
@@ -126,11 +140,22 @@ class Watcher:
             fetched = await self._consumer.getmany(timeout_ms=200, max_records=_MOST_RECORDS)
             now_s = time.monotonic()
             for partition, records in fetched.items():
+                if partition.topic == self._decisions:
+                    self._take_decisions(records)
+                    continue
                 answer = Answer.LABEL if partition.topic == self._labels else Answer.DEAD_LETTER
                 for record in records:
                     self._take(record.value, answer, now_s)
             if fetched:
                 self.changed.set()
+
+    def _take_decisions(self, records: Sequence[Any]) -> None:
+        for record in records:
+            with contextlib.suppress(msgspec.DecodeError):  # somebody else's
+                decided = self._decode_decision(record.value or b"")
+                self.decided += 1
+                if decided.action != "allow" and not decided.retracted:
+                    self.acted_on.add(decided.decision_id)
 
     def _take(self, value: bytes | None, answer: Answer, now_s: float) -> None:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from kafka import KafkaConsumer, TopicPartition
@@ -146,6 +147,32 @@ def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path
     assert result["posts_per_s"] > 0
     demo.gone()
     assert list((tmp_path / "tmp").glob("tidegate-demo-*")) == []
+
+
+def test_the_webhook_gets_what_was_decided(start_demo: StartDemo, tmp_path: Path) -> None:
+    """Abuse among calm posts: decided by the starter pack, delivered, every signature verified."""
+    lines = [
+        msgspec.json.encode({"id": f"p{n}", "author": f"a{n}", "text": text})
+        for n, text in enumerate(
+            text
+            for number in range(12)
+            for text in (
+                f"You worthless idiot, nobody wants you here, go away. {number}",
+                f"We walked along the river this morning and saw {number} herons.",
+            )
+        )
+    ]
+    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(lines))
+    demo = start_demo("--posts", "feed.jsonl", *ONCE, env={"TIDEGATE_MODELS__PRESET": "compact"})
+    code, result = demo.finish(170)
+    assert code == 0, demo.errors
+    hook = result["hook"]
+    assert hook["decisions"] >= 10
+    assert sum(hook["actions"].values()) == hook["decisions"]
+    assert "allow" not in hook["actions"]
+    assert hook["refused"] == 0
+    assert "decision " in demo.errors
+    demo.gone()
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing(start_demo: StartDemo, tmp_path: Path) -> None:
