@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -30,6 +31,11 @@ from stream.records import (
 FINE_S: Final = 10
 COARSE_S: Final = 300
 WIDTHS_S: Final = (FINE_S, COARSE_S)
+
+#: Scores are counted in bins a hundredth wide, by the hour for some days, by the day for good.
+SCORE_BINS: Final = 100
+SCORE_HOUR_S: Final = 3600
+SCORE_DAY_S: Final = 86_400
 
 #: Latency bins are a twentieth of a decade wide: a percentile read from them is within 12 %.
 _BINS_PER_DECADE: Final = 20
@@ -75,6 +81,8 @@ class PostRow(NamedTuple):
     toxicity_score: float
     unsupported: str
     models: str
+    score_names: str
+    scores: bytes | None
     record: bytes
 
     def wins_over(self, other: PostRow) -> bool:
@@ -150,7 +158,7 @@ def _post_row(label: Label, value: bytes, place: Place) -> PostRow:
     if label.retracted:
         return PostRow(
             label.post_id, origin_ms, partition, offset, posted_ms, labelled_ms, True,
-            "", "", "", "", 0.0, "", 0.0, "", 0.0, "", "", b"",
+            "", "", "", "", 0.0, "", 0.0, "", 0.0, "", "", "", None, b"",
         )  # fmt: skip
     post = label.post
     language, language_score = _answer(label.labels.get("language"))
@@ -175,6 +183,7 @@ def _post_row(label: Label, value: bytes, place: Place) -> PostRow:
         toxicity_score,
         " ".join(sorted(task for task, answer in label.labels.items() if answer.unsupported)),
         _canonical(label.models).decode(),
+        *_scores(label.labels),
         value,
     )
 
@@ -208,6 +217,41 @@ def _answer(answer: TaskLabel | None) -> tuple[str, float]:
     if answer is None or not _TAG.fullmatch(answer.label):
         return "", 0.0
     return answer.label, min(max(answer.score, 0.0), 1.0)
+
+
+def _scores(labels: Mapping[str, TaskLabel]) -> tuple[str, bytes]:
+    """The names of all scores that thresholds are set on, and the bin of each."""
+    names: tuple[str, ...] = ()
+    values: list[float] = []
+    for task, answer in labels.items():
+        if task != "language" and answer.scores:
+            names += ("", task, *answer.scores)
+            values += answer.scores.values()
+    if not values:
+        return "", b""
+    try:
+        bins = bytes([int(value * SCORE_BINS) for value in values])
+        if max(bins) < SCORE_BINS:
+            return _score_names(names), bins
+    except (ValueError, OverflowError):
+        pass  # a score that is no probability
+    last = SCORE_BINS - 1
+    bins = bytes([min(max(int(min(max(v, 0.0), 1.0) * SCORE_BINS), 0), last) for v in values])
+    return _score_names(names), bins
+
+
+@lru_cache(maxsize=1024)
+def _score_names(names: tuple[str, ...]) -> str:
+    """`toxicity.insult` and so on, apart by blanks; a name that is no name keeps its place as `?`."""
+    task, found, begins = "", list[str](), False
+    for name in names:  # an empty name stands before a task's
+        if begins:
+            task, begins = name, False
+        elif not name:
+            begins = True
+        else:
+            found.append(f"{task}.{name}" if _TAG.fullmatch(name) and _TAG.fullmatch(task) else "?")
+    return " ".join(found)
 
 
 def _author(author: str | Author | None) -> str | None:

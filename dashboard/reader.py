@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from dashboard.database import Database
 from dashboard.errors import ReadModelError
 from dashboard.projection import COARSE_S, FINE_S, bin_ms
 from dashboard.schema import VERSION, schema_version
@@ -114,6 +115,11 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._db = connection
         self._path = path
+
+    @property
+    def db(self) -> Database:
+        """The connection, for the functions of `dashboard.queries`."""
+        return self._db
 
     def status(self) -> dict[str, Status]:
         """Every component that ever reported."""

@@ -6,11 +6,12 @@ retracted is subtracted with exactly what was added for it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from dashboard.projection import COARSE_S, FINE_S, latency_bin
+from dashboard.database import Database
+from dashboard.projection import COARSE_S, FINE_S, SCORE_DAY_S, SCORE_HOUR_S, latency_bin
 
 
 class Counted(NamedTuple):
@@ -23,6 +24,8 @@ class Counted(NamedTuple):
     sentiment: str
     toxicity: str
     models: int
+    score_set: int
+    scores: bytes | None
 
 
 _ROLLUP_KEY: Final = (
@@ -38,6 +41,7 @@ class Deltas:
         self.labelled: Counter[int] = Counter()
         self.latency: Counter[tuple[int, int]] = Counter()
         self.models: Counter[int] = Counter()
+        self.scores: Counter[tuple[int, int, int, str, int, int]] = Counter()
 
     def count(self, post: Counted, sign: int) -> None:
         """Add a post (`sign` 1) or take it back (-1)."""
@@ -48,8 +52,14 @@ class Deltas:
         bin_ = latency_bin(post.labelled_ms - post.posted_ms)
         self.latency[labelled_s - labelled_s % FINE_S, bin_] += sign
         self.models[post.models] += sign
+        if post.scores:
+            scores = self.scores
+            hour_s = posted_s - posted_s % SCORE_HOUR_S
+            kind = (post.score_set, hour_s, post.models, post.language)
+            for label, bin_ in enumerate(post.scores):
+                scores[(*kind, label, bin_)] += sign
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Database, score_sets: Mapping[int, str]) -> None:
         """Apply the changes; a count that falls to nothing leaves no row."""
         coarse: Counter[tuple[int, str, str, str, str]] = Counter()
         for (start_s, *group), n in self.fine.items():
@@ -65,20 +75,22 @@ class Deltas:
         models = [(n, key) for key, n in self.models.items() if n]
         connection.executemany(
             "INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET posts = posts + excluded.posts",
+            " ON CONFLICT (width_s, start_s, source, language, sentiment, toxicity)"
+            " DO UPDATE SET posts = rollups.posts + excluded.posts",
             rollups,
         )
         connection.executemany(
             "INSERT INTO latency VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET posts = posts + excluded.posts",
+            " ON CONFLICT (start_s, bin) DO UPDATE SET posts = latency.posts + excluded.posts",
             latency,
         )
         connection.executemany(
             "INSERT INTO labelled VALUES (?, ?)"
-            " ON CONFLICT DO UPDATE SET posts = posts + excluded.posts",
+            " ON CONFLICT (second) DO UPDATE SET posts = labelled.posts + excluded.posts",
             labelled,
         )
         connection.executemany("UPDATE models SET posts = posts + ? WHERE id = ?", models)
+        self._write_scores(connection, score_sets)
         # A bucket that was tidied away and is corrected now would stay negative: it goes too.
         connection.executemany(
             f"DELETE FROM rollups WHERE {_ROLLUP_KEY} AND posts <= 0",  # noqa: S608  constant
@@ -91,4 +103,27 @@ class Deltas:
         connection.executemany(
             "DELETE FROM labelled WHERE second = ? AND posts <= 0",
             [row[:-1] for row in labelled if row[-1] < 0],
+        )
+
+    def _write_scores(self, connection: Database, score_sets: Mapping[int, str]) -> None:
+        counts: Counter[tuple[int, str, int, int, str, int]] = Counter()
+        names = {
+            set_id: score_sets[set_id].split(" ") for set_id in {key[0] for key in self.scores}
+        }
+        for (set_id, hour_s, models, language, label, bin_), n in self.scores.items():
+            name = names[set_id][label]
+            day_s = hour_s - hour_s % SCORE_DAY_S
+            counts[SCORE_HOUR_S, name, hour_s, models, language, bin_] += n
+            counts[SCORE_DAY_S, name, day_s, models, language, bin_] += n
+        rows = sorted((*key, n) for key, n in counts.items() if n)
+        connection.executemany(
+            "INSERT INTO score_rollups VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (width_s, label, start_s, models, language, bin)"
+            " DO UPDATE SET posts = score_rollups.posts + excluded.posts",
+            rows,
+        )
+        connection.executemany(
+            "DELETE FROM score_rollups WHERE width_s = ? AND label = ? AND start_s = ?"
+            " AND models = ? AND language = ? AND bin = ? AND posts <= 0",
+            [row[:-1] for row in rows if row[-1] < 0],
         )

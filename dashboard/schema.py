@@ -107,8 +107,185 @@ CREATE TABLE status (
 CREATE TABLE notices (at_ms INTEGER NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL);
 """
 
+_V2: Final = """
+ALTER TABLE posts ADD COLUMN score_set INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE posts ADD COLUMN scores BLOB;
+CREATE TABLE score_sets (id INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
+CREATE TABLE score_rollups (
+    width_s INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    start_s INTEGER NOT NULL,
+    models INTEGER NOT NULL,
+    language TEXT NOT NULL,
+    bin INTEGER NOT NULL,
+    posts INTEGER NOT NULL,
+    PRIMARY KEY (width_s, label, start_s, models, language, bin)
+) WITHOUT ROWID;
+
+CREATE TABLE decisions (
+    id INTEGER PRIMARY KEY,
+    post_id TEXT NOT NULL UNIQUE,
+    place_ms INTEGER NOT NULL,
+    place_partition INTEGER NOT NULL,
+    place_offset INTEGER NOT NULL,
+    by_person INTEGER NOT NULL,
+    decided_ms INTEGER NOT NULL,
+    decision_id TEXT NOT NULL,
+    basis_id TEXT NOT NULL,
+    action TEXT NOT NULL,
+    policy_action TEXT NOT NULL,
+    severity INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    judged INTEGER NOT NULL,
+    reviewer TEXT NOT NULL,
+    posted_ms INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    language TEXT NOT NULL,
+    abusive INTEGER NOT NULL,
+    rules TEXT NOT NULL,
+    retracted INTEGER NOT NULL
+);
+CREATE INDEX decisions_by_time ON decisions (posted_ms);
+CREATE INDEX decisions_by_action ON decisions (action, posted_ms);
+CREATE INDEX decisions_judged ON decisions (posted_ms) WHERE judged = 1;
+CREATE TABLE decision_details (id INTEGER PRIMARY KEY, detail BLOB NOT NULL);
+CREATE TABLE decisions_pruned (partition INTEGER PRIMARY KEY, through_offset INTEGER NOT NULL);
+CREATE TABLE rule_rollups (
+    start_s INTEGER NOT NULL,
+    rule TEXT NOT NULL,
+    version TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    matches INTEGER NOT NULL,
+    judged INTEGER NOT NULL,
+    upheld INTEGER NOT NULL,
+    PRIMARY KEY (start_s, rule, version, mode)
+) WITHOUT ROWID;
+CREATE TABLE action_rollups (
+    start_s INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    source TEXT NOT NULL,
+    language TEXT NOT NULL,
+    posts INTEGER NOT NULL,
+    PRIMARY KEY (start_s, action, source, language)
+) WITHOUT ROWID;
+
+CREATE TABLE reviews (
+    review_id TEXT PRIMARY KEY,
+    post_id TEXT NOT NULL,
+    reviewer TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
+    action TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    note TEXT NOT NULL,
+    undoes TEXT NOT NULL,
+    decision_id TEXT NOT NULL,
+    taken_s REAL,
+    labels TEXT NOT NULL
+);
+CREATE INDEX reviews_by_post ON reviews (post_id, at_ms);
+CREATE INDEX reviews_by_time ON reviews (at_ms);
+CREATE INDEX reviews_by_reviewer ON reviews (reviewer, at_ms);
+CREATE INDEX reviews_undone ON reviews (undoes) WHERE undoes <> '';
+CREATE TABLE queue (
+    post_id TEXT PRIMARY KEY,
+    decision_id TEXT NOT NULL,
+    severity INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL,
+    language TEXT NOT NULL,
+    escalated INTEGER NOT NULL
+);
+CREATE INDEX queue_in_order ON queue (severity DESC, since_ms);
+
+CREATE TABLE alerts (
+    alert_id TEXT PRIMARY KEY,
+    rule TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    severity INTEGER NOT NULL,
+    started_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    resolved_ms INTEGER,
+    test INTEGER NOT NULL,
+    record BLOB NOT NULL
+);
+CREATE INDEX alerts_by_time ON alerts (started_ms);
+CREATE TABLE deliveries (
+    delivery_id TEXT PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    target TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    record_id TEXT NOT NULL,
+    post_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    status INTEGER,
+    error TEXT NOT NULL,
+    elapsed_ms INTEGER,
+    next_ms INTEGER
+);
+CREATE INDEX deliveries_by_time ON deliveries (at_ms);
+CREATE TABLE metrics (
+    width_s INTEGER NOT NULL,
+    dimension TEXT NOT NULL,
+    name TEXT NOT NULL,
+    start_s INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    of_topic TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    posts INTEGER NOT NULL,
+    positive INTEGER NOT NULL,
+    neutral INTEGER NOT NULL,
+    negative INTEGER NOT NULL,
+    toxic INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (width_s, dimension, name, start_s, partition, of_topic)
+);
+CREATE INDEX metrics_by_time ON metrics (width_s, start_s);
+
+CREATE TABLE events (
+    event_id TEXT PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    on_what TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE INDEX events_by_what ON events (what, on_what, at_ms);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    what TEXT NOT NULL,
+    on_what TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    by_person INTEGER NOT NULL,
+    record_sha256 TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    UNIQUE (topic, partition, "offset")
+);
+CREATE INDEX audit_by_time ON audit (at_ms);
+CREATE INDEX audit_by_people ON audit (id) WHERE by_person = 1;
+CREATE INDEX audit_by_who ON audit (who, at_ms);
+CREATE INDEX audit_by_subject ON audit (on_what, at_ms);
+CREATE TABLE audit_heads (
+    topic TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    entries INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL,
+    first_prev TEXT NOT NULL,
+    PRIMARY KEY (topic, partition)
+);
+"""
+
 #: One script a version, in order; a file of version n has had the first n.
-MIGRATIONS: Final = (_V1,)
+MIGRATIONS: Final = (_V1, _V2)
 VERSION: Final = len(MIGRATIONS)
 
 

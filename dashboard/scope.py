@@ -28,6 +28,10 @@ class Scope:
         return sql, parameters
 
 
+#: The whole stream.
+EVERYTHING: Final = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class FeedFilter:
     """What the feed shows of the page's scope; a toxicity of `any` is every label but none."""

@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from dashboard.errors import ReadModelError
-from dashboard.projection import FINE_S, DeadLetterRow, PostRow
+from dashboard.projection import FINE_S, SCORE_HOUR_S, DeadLetterRow, PostRow
 from dashboard.rollup import Counted, Deltas
 from dashboard.schema import migrate
 
 #: Fine rollups, latency and backlog history live this long; coarse rollups are kept.
 FINE_RETENTION_S: Final = 26 * 3600
+#: Scores by the hour; by the day they are kept.
+SCORE_RETENTION_S: Final = 4 * 86_400
 RETENTION_DEAD_LETTERS: Final = 10_000
 _RETENTION_NOTICES: Final = 100
 _IDS_A_QUERY: Final = 500  # well under SQLite's bound on parameters
 _HELD: Final = (
     "SELECT post_id, id, origin_ms, origin_partition, origin_offset, labelled_ms, retracted,"  # noqa: S608
-    " posted_ms, source, language, sentiment, toxicity, models FROM posts"
+    " posted_ms, source, language, sentiment, toxicity, models, score_set, scores FROM posts"
     f" WHERE post_id IN ({', '.join('?' * _IDS_A_QUERY)})"  # nothing but placeholders
 )
 _PRUNE_POSTS: Final = 5_000  # so that one transaction of deletions stays short
@@ -88,6 +90,7 @@ class Store:
                 migrate(self._db, path)
                 self._count = self._one("SELECT count(*) FROM posts")
                 self._models = dict(self._db.execute("SELECT models, id FROM models"))
+                self._score_sets = dict(self._db.execute("SELECT names, id FROM score_sets"))
                 self._pruned: dict[int, int] = dict(self._db.execute("SELECT * FROM pruned"))
         except BaseException:
             os.close(self._lock)
@@ -118,6 +121,7 @@ class Store:
                 # What was only ever in memory must not outlive the rows it described.
                 self._count = self._one("SELECT count(*) FROM posts")
                 self._models = dict(self._db.execute("SELECT models, id FROM models"))
+                self._score_sets = dict(self._db.execute("SELECT names, id FROM score_sets"))
                 raise
             self._db.execute("COMMIT")
 
@@ -195,6 +199,10 @@ class Store:
             self._db.execute(
                 "DELETE FROM rollups WHERE width_s = ? AND start_s < ?", (FINE_S, oldest_s)
             )
+            self._db.execute(
+                "DELETE FROM score_rollups WHERE width_s = ? AND start_s < ?",
+                (SCORE_HOUR_S, now_ms // 1000 - SCORE_RETENTION_S),
+            )
             self._db.execute("DELETE FROM latency WHERE start_s < ?", (oldest_s,))
             self._db.execute("DELETE FROM labelled WHERE second < ?", (oldest_s,))
             self._db.execute("DELETE FROM backlog_history WHERE second < ?", (oldest_s,))
@@ -235,7 +243,8 @@ class Store:
                 if counted is not None:
                     deltas.count(counted, -1)
             models = model_ids.get(post.models, 0)
-            rows.append((row_id, *post[:-2], models, post.record))
+            score_set = self._score_set(post.score_names)
+            rows.append((row_id, *post[:-4], models, score_set, post.scores, post.record))
             if post.retracted:
                 gone.append((row_id,))
             else:
@@ -248,11 +257,13 @@ class Store:
                         post.sentiment,
                         post.toxicity,
                         models,
+                        score_set,
+                        post.scores,
                     ),
                     1,
                 )
         self._db.executemany(
-            f"INSERT OR REPLACE INTO posts VALUES ({', '.join('?' * 19)})",  # noqa: S608  constant
+            f"INSERT OR REPLACE INTO posts VALUES ({', '.join('?' * 21)})",  # noqa: S608  constant
             [row[:-1] for row in rows],
         )
         self._db.executemany(
@@ -260,7 +271,7 @@ class Store:
             [(row[0], row[-1]) for row in rows if row[-1]],
         )
         self._db.executemany("DELETE FROM records WHERE id = ?", gone)
-        deltas.write(self._db)
+        deltas.write(self._db, {n: names for names, n in self._score_sets.items()})
 
     def _held(
         self, post_ids: Sequence[str]
@@ -273,6 +284,16 @@ class Store:
                 counted = None if row[6] else Counted(row[7], row[5], *row[8:])
                 held[row[0]] = (row[1], (row[2], row[3], row[4]), row[5], counted)
         return held
+
+    def _score_set(self, names: str) -> int:
+        if not names:
+            return 0
+        found = self._score_sets.get(names)
+        if found is None:
+            self._db.execute("INSERT INTO score_sets (names) VALUES (?)", (names,))
+            found = int(self._one("SELECT id FROM score_sets WHERE names = ?", names))
+            self._score_sets[names] = found
+        return found
 
     def _model_ids(self, posts: Sequence[PostRow]) -> dict[str, int]:
         """The ids of the sets of models seen in a batch, first and last use brought up to date."""

@@ -171,6 +171,31 @@ class DashboardSettings(_Section):
         Path(".tidegate/read-model.db"), description="SQLite file of the read model"
     )
     retention_posts: int = Field(1_000_000, ge=1000, description="posts kept in the read model")
+    retention_days: int = Field(
+        30, ge=1, le=3650, description="posts and decisions older than this leave the read model"
+    )
+    retention_audit: int = Field(
+        5_000_000,
+        ge=10_000,
+        description="entries about the policy's decisions kept in the audit; people's are all kept",
+    )
+    claim_s: int = Field(
+        300, ge=10, le=86_400, description="how long a post in review stays with its reviewer"
+    )
+    reason_required: Literal["never", "strong", "always"] = Field(
+        "strong", description="which reviews need a reason; strong: limit, hide and remove"
+    )
+    users: Path = Field(
+        Path(".tidegate/users.json"), description="named users, with hashed passwords and roles"
+    )
+    sign_in: Literal["auto", "off", "users", "oidc"] = Field(
+        "auto",
+        description="auto: off on loopback unless users are named; required elsewhere",
+    )
+    oidc_roles: str = Field(
+        "",
+        description="who may do what with OIDC, as `ann@example.org=admin, *@example.org=viewer`",
+    )
 
 
 class LogSettings(_Section):

@@ -1,0 +1,111 @@
+"""Alerts: episodes firing and past, and what people did about them."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from dashboard.database import Database
+from stream.outcomes import Alert, decode_alert
+
+
+class AlertView(NamedTuple):
+    """An episode as its newest record says, and who took note of it.
+
+    `acknowledged_by` is a pseudonym. `muted_until_ms`: the rule's alerts are muted until then.
+    `thumbs` is people's ratings, up less down.
+    """
+
+    alert: Alert
+    started_ms: int
+    at_ms: int
+    resolved_ms: int | None
+    acknowledged_by: str | None
+    acknowledged_ms: int | None
+    muted_until_ms: int | None
+    thumbs: int
+
+    @property
+    def firing(self) -> bool:
+        """Whether the episode goes on."""
+        return self.alert.state == "firing"
+
+
+def alerts(
+    db: Database,
+    now_ms: int,
+    *,
+    firing: bool | None = None,
+    from_ms: int = 0,
+    to_ms: int | None = None,
+    limit: int = 200,
+) -> list[AlertView]:
+    """Episodes that began in the range, firing ones first, then the most severe, then the newest.
+
+    Args:
+        db: the read model.
+        now_ms: decides which mutes are in force.
+        firing: only those that go on, or only those that are over; None: both.
+        from_ms: episodes that began earlier are left out, unless they go on.
+        to_ms: episodes that began at or after this are left out.
+        limit: at most so many.
+    """
+    sql, values = "", list[object]()
+    if firing is not None:
+        sql += " AND state = ?"
+        values.append("firing" if firing else "resolved")
+    if to_ms is not None:
+        sql += " AND started_ms < ?"
+        values.append(to_ms)
+    rows = db.execute(
+        "SELECT record, started_ms, at_ms, resolved_ms, alert_id, rule FROM alerts"  # noqa: S608  placeholders only
+        f" WHERE (started_ms >= ? OR state = 'firing'){sql} ORDER BY"
+        " CASE state WHEN 'firing' THEN 0 ELSE 1 END,"
+        " CASE state WHEN 'firing' THEN -severity ELSE 0 END, started_ms DESC, alert_id LIMIT ?",
+        [from_ms, *values, limit],
+    ).fetchall()
+    return [_alert(db, row, now_ms) for row in rows]
+
+
+def alert_of(db: Database, alert_id: str, now_ms: int) -> AlertView | None:
+    """One episode; None: never heard of."""
+    row = db.execute(
+        "SELECT record, started_ms, at_ms, resolved_ms, alert_id, rule FROM alerts"
+        " WHERE alert_id = ?",
+        (alert_id,),
+    ).fetchone()
+    return None if row is None else _alert(db, row, now_ms)
+
+
+def mutes(db: Database, now_ms: int) -> dict[str, int]:
+    """The alert rules that are muted, and until when."""
+    found: dict[str, int] = {}
+    for rule, detail in db.execute(
+        "SELECT on_what, detail FROM events WHERE what IN ('alert.mute', 'alert.unmute')"
+        " ORDER BY at_ms, event_id"
+    ):
+        found[rule] = int(json.loads(detail).get("until_ms", 0))
+    return {rule: until for rule, until in found.items() if until > now_ms}
+
+
+def _alert(
+    db: Database, row: tuple[bytes, int, int, int | None, str, str], now_ms: int
+) -> AlertView:
+    record, started_ms, at_ms, resolved_ms, alert_id, rule = row
+    by, at, until, thumbs = None, None, None, {}
+    for what, who, event_ms, detail in db.execute(
+        "SELECT what, who, at_ms, detail FROM events WHERE (what IN ('alert.mute', 'alert.unmute')"
+        " AND on_what = ?) OR (what IN ('alert.acknowledge', 'alert.thumbs') AND on_what = ?)"
+        " ORDER BY at_ms, event_id",
+        (rule, alert_id),
+    ):
+        if what == "alert.acknowledge":
+            by, at = (by, at) if by else (who, event_ms)
+        elif what == "alert.thumbs":
+            thumbs[who] = 1 if json.loads(detail).get("up") else -1
+        else:
+            until = int(json.loads(detail).get("until_ms", 0))
+    muted = until if until is not None and until > now_ms else None
+    return AlertView(
+        decode_alert(record), started_ms, at_ms, resolved_ms, by, at, muted, sum(thumbs.values())
+    )

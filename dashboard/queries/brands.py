@@ -1,0 +1,276 @@
+"""Topics and brands: saved boolean queries, and each one's share of voice.
+
+    tram OR "night bus"            either
+    tram -delay                    the first without the second; `NOT delay` says the same
+    (tram OR bus) AND late         AND may be left out
+    #transit  tram*                a tag; a word that begins so
+
+Words are matched whole and without regard to case. What is counted are the posts that the read
+model still holds; invariant: what a person typed reaches SQL as a parameter only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from dashboard.database import Database
+from dashboard.queries.trends import NOTHING, Figures
+from dashboard.scope import EVERYTHING, Scope
+from stream.errors import ConfigError
+
+#: Texts are looked at among the newest this many posts of a range, so that it answers at once.
+SEARCHED_POSTS: Final = 200_000
+MAX_TERMS: Final = 40
+_TOKEN = re.compile(
+    r'\s*(?:(?P<open>\()|(?P<close>\))|(?P<minus>-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s()"]+)))'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word, the beginning of one, or a phrase."""
+
+    text: str
+    prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parsed query: `of` joins `parts`; `not` has one."""
+
+    of: str
+    parts: tuple[Query | Term, ...]
+
+    def matches(self, text: str) -> bool:
+        """Whether a text is meant."""
+        return _matches(self, text.casefold())
+
+
+class Brand(NamedTuple):
+    """A saved query."""
+
+    name: str
+    query: str
+    saved_by: str
+    saved_ms: int
+
+
+class Share(NamedTuple):
+    """What a brand has of a range; `share` of the posts of all brands together."""
+
+    name: str
+    figures: Figures
+    share: float
+
+
+def parse_query(query: str) -> Query:
+    """The query.
+
+    Raises:
+        ConfigError: it is empty, too long, or not well formed.
+    """
+    tokens = _tokens(query)
+    if not tokens:
+        raise ConfigError("the query is empty", hint='write words: tram OR "night bus"')
+    parsed, rest = _either(tokens)
+    if rest:
+        raise ConfigError(f"unexpected `{rest[0][1]}` in the query", hint="check the brackets")
+    return parsed if isinstance(parsed, Query) else Query("and", (parsed,))
+
+
+def brands(db: Database) -> list[Brand]:
+    """Every saved query, by name."""
+    found: dict[str, Brand] = {}
+    for name, what, who, at_ms, detail in db.execute(
+        "SELECT on_what, what, who, at_ms, detail FROM events"
+        " WHERE what IN ('brand.save', 'brand.delete') ORDER BY at_ms, event_id"
+    ):
+        if what == "brand.delete":
+            found.pop(name, None)
+        else:
+            found[name] = Brand(name, json.loads(detail).get("query", ""), who, at_ms)
+    return [found[name] for name in sorted(found)]
+
+
+def shares_of_voice(
+    db: Database, queries: dict[str, Query], from_s: int, to_s: int, *, scope: Scope = EVERYTHING
+) -> list[Share]:
+    """Each query's posts in the range, in the order given."""
+    figures = {name: _figures(db, query, from_s, to_s, scope) for name, query in queries.items()}
+    total = sum(found.posts for found in figures.values())
+    return [
+        Share(name, found, found.posts / total if total else 0.0) for name, found in figures.items()
+    ]
+
+
+def brand_steps(
+    db: Database, query: Query, from_s: int, to_s: int, step_s: int, *, scope: Scope = EVERYTHING
+) -> list[tuple[int, Figures]]:
+    """One query's posts over the range, a step each, empty ones included."""
+    found: dict[int, list[int]] = {}
+    for posted_ms, sentiment, toxicity in _posts(db, query, from_s, to_s, scope):
+        start = posted_ms // 1000 - posted_ms // 1000 % step_s
+        _count(found.setdefault(start, [0] * 5), sentiment, toxicity)
+    starts = range(from_s - from_s % step_s, to_s, step_s)
+    return [(s, Figures(*found[s]) if s in found else NOTHING) for s in starts]
+
+
+def _figures(db: Database, query: Query, from_s: int, to_s: int, scope: Scope) -> Figures:
+    counts = [0] * 5
+    for _, sentiment, toxicity in _posts(db, query, from_s, to_s, scope):
+        _count(counts, sentiment, toxicity)
+    return Figures(*counts)
+
+
+def _count(counts: list[int], sentiment: str, toxicity: str) -> None:
+    counts[0] += 1
+    if sentiment in ("positive", "neutral", "negative"):
+        counts[1 + ("positive", "neutral", "negative").index(sentiment)] += 1
+    counts[4] += toxicity not in ("", "none")
+
+
+def _posts(
+    db: Database, query: Query, from_s: int, to_s: int, scope: Scope
+) -> list[tuple[int, str, str]]:
+    """The posts that a query means: the database finds candidates, the query itself decides."""
+    scoped, names = scope.where()
+    candidates, values = _candidates(query)
+    rows = db.execute(
+        "SELECT posted_ms, sentiment, toxicity, text FROM posts WHERE retracted = 0"  # noqa: S608  placeholders only
+        " AND id > (SELECT max(id) FROM posts) - ? AND posted_ms >= ? AND posted_ms < ?"
+        f"{scoped}{candidates}",
+        [SEARCHED_POSTS, from_s * 1000, to_s * 1000, *names, *values],
+    )
+    return [row[:3] for row in rows if query.matches(row[3])]
+
+
+def _candidates(query: Query | Term) -> tuple[str, list[object]]:
+    """A condition that every post meant by the query meets, and few others do."""
+    sql, values = _condition(query)
+    return (f" AND {sql}", values) if sql else ("", [])
+
+
+def _condition(node: Query | Term) -> tuple[str, list[object]]:
+    if isinstance(node, Term):
+        # SQLite folds ASCII only: what is not ASCII is left to `matches`.
+        if not node.text.isascii():
+            return "", []
+        escaped = re.sub(r"([!%_])", r"!\1", node.text)
+        return "lower(text) LIKE ? ESCAPE '!'", [f"%{escaped}%"]
+    if node.of == "not":
+        return "", []
+    parts = [_condition(part) for part in node.parts]
+    if node.of == "or" and not all(sql for sql, _ in parts):
+        return "", []
+    kept = [(sql, values) for sql, values in parts if sql]
+    if not kept:
+        return "", []
+    joined = f" {node.of.upper()} ".join(sql for sql, _ in kept)
+    return f"({joined})", [value for _, values in kept for value in values]
+
+
+def _matches(node: Query | Term, text: str) -> bool:
+    if isinstance(node, Term):
+        return _pattern(node).search(text) is not None
+    if node.of == "not":
+        return not _matches(node.parts[0], text)
+    join = any if node.of == "or" else all
+    return join(_matches(part, text) for part in node.parts)
+
+
+_PATTERNS: dict[Term, re.Pattern[str]] = {}
+
+
+def _pattern(term: Term) -> re.Pattern[str]:
+    pattern = _PATTERNS.get(term)
+    if pattern is None:
+        if len(_PATTERNS) > 1000:
+            _PATTERNS.clear()
+        before = r"(?<!\w)" if term.text[:1].isalnum() and not _unspaced(term.text) else ""
+        after = r"(?!\w)" if term.text[-1:].isalnum() and not _unspaced(term.text) else ""
+        spaced = r"\s+".join(re.escape(word) for word in term.text.split())
+        pattern = _PATTERNS[term] = re.compile(before + spaced + ("" if term.prefix else after))
+    return pattern
+
+
+def _unspaced(text: str) -> bool:
+    """Whether it is written in a script that puts no spaces between words."""
+    return any("\u2e80" <= char <= "\u9fff" or "\u0e00" <= char <= "\u0eff" for char in text)
+
+
+def _tokens(query: str) -> list[tuple[str, str]]:
+    tokens: list[tuple[str, str]] = []
+    query = query.strip()
+    place = 0
+    while place < len(query):
+        found = _TOKEN.match(query, place)
+        if found is None:
+            raise ConfigError("a quotation mark in the query is not closed")
+        place = found.end()
+        if found["open"]:
+            tokens.append(("(", "("))
+        elif found["close"]:
+            tokens.append((")", ")"))
+        elif found["word"] in ("AND", "OR", "NOT") and not found["minus"]:
+            tokens.append((found["word"], found["word"]))
+        else:
+            if found["minus"]:
+                tokens.append(("NOT", "-"))
+            kind = "phrase" if found["phrase"] is not None else "word"
+            tokens.append((kind, found[kind]))
+    if sum(kind in ("word", "phrase") for kind, _ in tokens) > MAX_TERMS:
+        raise ConfigError(f"the query has more than {MAX_TERMS} terms")
+    if len(tokens) > 4 * MAX_TERMS:
+        raise ConfigError("the query is too long")
+    return tokens
+
+
+_Tokens = list[tuple[str, str]]
+
+
+def _either(tokens: _Tokens) -> tuple[Query | Term, _Tokens]:
+    part, rest = _all(tokens)
+    parts = [part]
+    while rest and rest[0][0] == "OR":
+        part, rest = _all(rest[1:])
+        parts.append(part)
+    return (parts[0] if len(parts) == 1 else Query("or", tuple(parts))), rest
+
+
+def _all(tokens: _Tokens) -> tuple[Query | Term, _Tokens]:
+    part, rest = _one(tokens)
+    parts = [part]
+    while rest and rest[0][0] not in ("OR", ")"):
+        part, rest = _one(rest[1:] if rest[0][0] == "AND" else rest)
+        parts.append(part)
+    if all(isinstance(part, Query) and part.of == "not" for part in parts):
+        raise ConfigError(
+            "the query only says what is not meant", hint="add a word that is: tram -delay"
+        )
+    return (parts[0] if len(parts) == 1 else Query("and", tuple(parts))), rest
+
+
+def _one(tokens: _Tokens) -> tuple[Query | Term, _Tokens]:
+    if not tokens:
+        raise ConfigError("the query ends where a word should follow")
+    (kind, text), rest = tokens[0], tokens[1:]
+    if kind == "NOT":
+        part, rest = _one(rest)
+        return Query("not", (part,)), rest
+    if kind == "(":
+        part, rest = _either(rest)
+        if not rest or rest[0][0] != ")":
+            raise ConfigError("a bracket in the query is not closed")
+        return part, rest[1:]
+    if kind not in ("word", "phrase"):
+        raise ConfigError(f"unexpected `{text}` in the query")
+    prefix = kind == "word" and text.endswith("*")
+    folded = " ".join(
+        text.removesuffix("*").casefold().split() if prefix else text.casefold().split()
+    )
+    if not folded:
+        raise ConfigError("a term of the query is empty")
+    return Term(folded, prefix), rest
