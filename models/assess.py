@@ -118,6 +118,7 @@ def assess(
     threads: int = 0,
     device: str = "auto",
     second_views: bool = True,
+    alone: bool = False,
     report: Report = lambda _done, _all: None,
 ) -> Assessed:
     """Measure `task` of the model or preset `model` on the file `data`.
@@ -131,13 +132,16 @@ def assess(
         threads: of a session; 0: every core.
         device: as the setting `models.device`.
         second_views: as the setting of that name.
+        alone: load the model that answers the task and none beside it; then nothing is marked
+            `unsupported`.
         report: told how many texts are done, and of how many.
 
     Raises:
         ModelBuildError: the file does not fit, or the model has no such task.
         ModelError: the model cannot be loaded or run.
     """
-    preset = manifest if model in manifest.presets else _alone(manifest, model)
+    single = model in manifest.models and (alone or model not in manifest.presets)
+    preset = _alone(manifest, model) if single else manifest
     members = preset.preset(model)
     owner = next((m for m in members.values() if task in m.heads), None)
     if owner is None:

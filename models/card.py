@@ -37,7 +37,8 @@ _LIMITS = """\
 - **Language of one to three words** is a guess (a trial of this recipe, whose sentences gave 0.88: 0.45
   for single words, 0.65 for pairs), and close relatives are mixed up (Bosnian, Croatian, Serbian; Indonesian, Malay; Norwegian
   Bokmål, Nynorsk, Danish; Galician, Spanish, Catalan). Romanised Hindi is rarely recognised.
-- **The first {max_tokens} tokens** of a post are read; a longer one is marked `truncated`.
+- **Windows of {max_tokens} tokens.** A longer post is read in up to four of them (docs/models/robustness.md); what
+  lies beyond is not read, and the label is marked `truncated`.
 - The dev sets come from the same sources as the training texts. On posts of another platform or
   another year expect less.
 """

@@ -21,9 +21,9 @@ from models.scores import Scorer, TaskScore, TextScores
 
 #: Parts that are taken out one at a time: the words of a short text, else groups of words, of
 #: which the most telling are looked at word by word.
-MAX_PARTS: Final = 10
+MAX_PARTS: Final = 8
 #: Groups that are looked into: the most telling of each answer, then those that come next.
-_OPENED: Final = 3
+_OPENED: Final = 2
 #: Scores are rounded to six decimals, so nothing can be said of odds beyond.
 _NEAREST: Final = 1e-6
 _WORD: Final = re.compile(r"\S+")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from stream.cli import models_adopt, models_evaluate
+from stream.cli import models_adopt, models_evaluate, models_train
 from stream.cli.models_evaluate import print_evaluation
 from stream.cli.models_progress import steps_progress
 from stream.cli.options import JsonOption
@@ -99,6 +99,8 @@ def show(
     console = Console()
     console.print(f"{name}  {model.id} {model.version}", style="bold", highlight=False)
     console.print(f"{model.licence}\nreads {model.max_tokens} tokens", highlight=False)
+    for line in _origin(model):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for task, head in model.heads.items():
         console.print(f"\n{task}", style="bold", highlight=False)
         labels = [
@@ -113,6 +115,25 @@ def show(
         console.print(
             f"  {found.file(model, file)}  {sha256[:16]}…", highlight=False, soft_wrap=True
         )
+
+
+def _origin(model: Model) -> list[str]:
+    """Where the model is from and how it was exported, as far as the manifest says it."""
+    lines = []
+    if model.source is not None:
+        revision = f" at {model.source.revision}" if model.source.revision else ""
+        lines.append(f"from {model.source.id}{revision}")
+    if not model.exported:
+        lines.append("not exported yet: `tidegate models export` makes its files")
+    if model.precision is not None:
+        fused = ", ".join(f"{count} {name}" for name, count in (model.fused or {}).items())
+        lines.append(f"{model.precision}, fused: {fused or 'nothing'}")
+    if model.parity is not None:
+        lines.append(
+            f"against PyTorch on {model.parity.posts} posts: largest change of a score "
+            f"{model.parity.largest_change:.6f}, labels equal {model.parity.agreement:.1%}"
+        )
+    return lines
 
 
 @app.command("verify")
@@ -217,4 +238,5 @@ def build(
 
 
 models_evaluate.register(app)
+models_train.register(app)
 models_adopt.register(app)

@@ -28,6 +28,8 @@ pytestmark = [
     ),
     # torch, transformers and optimum warn of each other.
     pytest.mark.filterwarnings("ignore"),
+    # Each process imports torch and transformers anew; a busy machine takes its time for it.
+    pytest.mark.timeout(600),
 ]
 POSTS = sentences(120, seed=11)
 

@@ -15,9 +15,13 @@ import pytest
 from models.manifest import Head, Model, Source, load_manifest, manifest_toml
 from tests.models.architectures import SENTIMENT, write_classifier
 
-pytestmark = pytest.mark.skipif(
-    find_spec("optimum") is None, reason="needs optimum: pip install 'tidegate[models]'"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        find_spec("optimum") is None, reason="needs optimum: pip install 'tidegate[models]'"
+    ),
+    # Each process imports torch and transformers anew; a busy machine takes its time for it.
+    pytest.mark.timeout(600),
+]
 
 
 def tidegate(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -26,7 +30,7 @@ def tidegate(folder: Path, *arguments: object) -> subprocess.CompletedProcess[st
         [sys.executable, "-m", "stream", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=300,
         cwd=folder,
         env={**clean, "HF_HUB_OFFLINE": "1", "COLUMNS": "200"},
         check=False,
