@@ -208,8 +208,8 @@ class HookAgent:
     # -- rebalances and restarts
 
     def _paused(self) -> bool:
-        """Whether a rebalance is on; after one, what was taken away is forgotten."""
-        if not self._flows:
+        """Whether a rebalance or the end is near; after one, what was taken away is forgotten."""
+        if not self._flows or self._app.should_stop:
             return True
         if self._generation != self._app.consumer_generation_id:
             self._forget()

@@ -263,3 +263,24 @@ async def test_an_unfinished_target_stops_in_time(
             workers.start()
             await workers.until(lambda: len(server.requests) >= 5)
             assert await workers.stop() == 0
+
+
+async def test_an_orderly_stop_in_the_middle_repeats_nothing(
+    embedded_topics: KafkaSettings, tmp_path: Path
+) -> None:
+    kafka, arrivals = embedded_topics, Arrivals(delay_s=0.1)
+    sent = [decision(n, f"p{n % 40}") for n in range(120)]
+    async with serve(arrivals.handle) as server:
+        bot = _webhook("bot", server.url)
+        async with HookWorkers(kafka, tmp_path, bot) as workers:
+            await publish(kafka, sent)
+            workers.start()
+            await workers.until(lambda: arrivals.messages >= 10)
+            assert await workers.stop() == 0
+            assert arrivals.messages < len(sent), "it was to be stopped in the middle"
+            workers.start()
+            await workers.until(lambda: len(arrivals.ids) == len(sent))
+            await workers.until_committed("bot", len(sent))
+            assert await workers.stop() == 0
+    account = arrivals.account(sent)
+    assert (account["lost"], account["repeated"], account["disordered"]) == ([], 0, [])
