@@ -193,7 +193,10 @@ def _softmax(logits: Floats) -> Floats:
 def calibrate_softmax(
     head: Head, logits: NDArray[np.float32], truth: NDArray[np.integer[Any]]
 ) -> tuple[Head, Calibrated]:
-    """`head` with its temperature; `logits` are its own columns, `truth` class indices."""
+    """`head` with its temperature; `logits` are its own columns, `truth` class indices.
+
+    A head whose calibration error no temperature lowers on unseen rows keeps 1.
+    """
     folds = _folds(len(truth))
     right = (logits.argmax(axis=1) == truth).astype(np.float64)
     held_out = np.empty(len(truth))
@@ -201,11 +204,13 @@ def calibrate_softmax(
         mine = folds == fold
         temperature = fit_temperature(logits[~mine], truth[~mine])
         held_out[mine] = _softmax(logits[mine].astype(np.float64) / temperature).max(axis=1)
+    before = calibration_error(right, _softmax(logits.astype(np.float64)).max(axis=1))
+    after = calibration_error(right, held_out)
+    if after >= before:
+        # The log loss may fall while what is said comes true less often.
+        return head, Calibrated(method="none", rows=len(truth), before=before, after=before)
     return msgspec.structs.replace(head, temperature=fit_temperature(logits, truth)), Calibrated(
-        method="temperature",
-        rows=len(truth),
-        before=calibration_error(right, _softmax(logits.astype(np.float64)).max(axis=1)),
-        after=calibration_error(right, held_out),
+        method="temperature", rows=len(truth), before=before, after=after
     )
 
 
