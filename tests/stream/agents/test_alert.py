@@ -170,7 +170,7 @@ def test_an_alert_carries_posts_of_its_window_and_time_goes_on_without_metrics(
     begin = _begin(60)
     calm = [metric(begin + 10 * n, 10, "launch") for n in range(30)]
     wave = [metric(begin + 300 + 10 * n, 30, "launch", toxic=20) for n in range(4)]
-    _write(topics, LABELS, [_label(begin + 310, n) for n in range(30)])
+    _write(topics, LABELS, [_label(begin + 301, n) for n in range(30)])
     _write(topics, METRICS, [encode(each) for each in [*calm, *wave]])
     rule = "{id: toxic, kind: threshold, measure: toxicity_rate, by: tag, over: 25%, window: 20s}"
     role = new_role(f"rules: [{rule}]")
@@ -186,9 +186,7 @@ def test_an_alert_carries_posts_of_its_window_and_time_goes_on_without_metrics(
     assert "mouldy" not in role.log
 
 
-def test_one_evaluates_and_another_stands_by(
-    topics: KafkaSettings, new_role: Callable[..., Role]
-) -> None:
+def test_one_evaluates_and_another_stands_by(new_role: Callable[..., Role]) -> None:
     first, second = new_role(), new_role()
     first.start("one")
     _until(first, '"event": "evaluating"')
