@@ -32,7 +32,9 @@ SIGMOID = Head(
 )
 
 
-def drawn(rows: int, scale: float, shift: float, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def drawn(
+    rows: int, scale: float, shift: float, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Logits that are too sure by `scale` and off by `shift`, and truths."""
     rng = np.random.default_rng(seed)
     honest = rng.normal(-1, 2, rows)

@@ -114,7 +114,7 @@ def test_a_missing_file_is_named(small_model: SmallModel) -> None:
 
 def test_the_bundled_manifest_holds_together_and_its_files_are_the_right_ones() -> None:
     manifest = load_manifest()
-    assert manifest.presets["compact"] == ["compact"]
+    assert manifest.presets["compact"] == ["compact:sentiment,toxicity", "compact-language"]
     manifest.verify("compact")
     model = manifest.models["compact"]
     assert set(model.heads) == {"sentiment", "toxicity", "language"}
