@@ -31,6 +31,7 @@ MODULES = (
     "dashboard",
     "topics",
     "config",
+    "reviews",
     "dead_letters",
     "alerts",
     "hooks",

@@ -107,14 +107,14 @@ class _Side:
     def __post_init__(self) -> None:
         self.history = WindowHistory(self.policy.windows)
 
-    def see(self, subject: Subject) -> None:
+    def see(self, subject: Subject, partition: int) -> None:
         """Count a post that another part of the work judges."""
         if self.history.windows:
-            self.history.at(subject)
+            self.history.at(subject, partition)
 
-    def judge(self, subject: Subject) -> Verdict:
+    def judge(self, subject: Subject, partition: int) -> Verdict:
         """What the policy says."""
-        history = self.history.at(subject) if self.history.windows else NO_HISTORY
+        history = self.history.at(subject, partition) if self.history.windows else NO_HISTORY
         return self.policy.evaluate(subject, history)
 
     def book(self, subject: Subject, action: Action) -> None:
@@ -139,9 +139,9 @@ class _Before:
             rule.mode != "off" for rule in self.side.policy.rules
         )
 
-    def judge(self, subject: Subject, after: Verdict) -> Verdict:
+    def judge(self, subject: Subject, partition: int, after: Verdict) -> Verdict:
         """The old policy's verdict, given the new one's."""
-        own = self.side.judge(subject) if self._alone else None
+        own = self.side.judge(subject, partition) if self._alone else None
         shared = self._shared
         matches = [match for match in after.matches if match.id in shared]
         failed = [rule for rule in after.failed if rule.id in shared]
@@ -222,13 +222,14 @@ class Backtest:
         if not ours and not windows:
             return
         subject = Subject.of_label(label)
+        partition = label.origin.partition if label.origin is not None else 0
         if not ours:
-            self._new.see(subject)
-            self._old.side.see(subject)
+            self._new.see(subject, partition)
+            self._old.side.see(subject, partition)
             return
-        after = self._new.judge(subject)
+        after = self._new.judge(subject, partition)
         self._new.book(subject, after.action)
-        before = self._old.judge(subject, after)
+        before = self._old.judge(subject, partition, after)
         self._count(subject, before, after)
 
     def _count(self, subject: Subject, before: Verdict, after: Verdict) -> None:

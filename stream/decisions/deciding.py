@@ -164,6 +164,7 @@ class Deciding:
             for lost in set(self._parts) - set(assigned):
                 del self._parts[lost]
                 self._quotas.close(lost)
+                self._history.release(lost)
             self._glanced &= set(assigned)
             outputs = self._look(self._now_ms())
             fresh = set(assigned) - self._glanced - set(self._parts)
@@ -233,9 +234,9 @@ class Deciding:
             decision = earlier
             self._remember(label)
             if self._history.windows and not label.retracted:
-                self._history.at(Subject.of_label(label))
+                self._history.at(Subject.of_label(label), partition)
         else:
-            decision = self._decide(label, record.offset, now_ms)
+            decision = self._decide(label, partition, record.offset, now_ms)
             outputs.append(self._decision(partition, record.key, decision))
         self._book(decision)
         tripped = self._quotas.count(partition, record.offset, decision)
@@ -247,14 +248,14 @@ class Deciding:
                 self._decision(partition, record.key, decision_by_review(standing, decision))
             )
 
-    def _decide(self, label: Label, offset: int, now_ms: int) -> Decision:
+    def _decide(self, label: Label, partition: int, offset: int, now_ms: int) -> Decision:
         self._remember(label)
         policy = self._policy
         if label.retracted:
             verdict, quota = policy.evaluate(Subject.of_label(label)), None
         else:
             subject = Subject.of_label(label)
-            history = self._history.at(subject) if self._history.windows else NO_HISTORY
+            history = self._history.at(subject, partition) if self._history.windows else NO_HISTORY
             tripped = self._tripped()
             verdict = self._in_force.evaluate(subject, history)
             quota = quota_that_shadowed(policy, verdict, tripped)
@@ -368,7 +369,7 @@ class Deciding:
                 labels += 1
                 self._remember(label)
                 if not label.retracted:
-                    history.at(Subject.of_label(label))
+                    history.at(Subject.of_label(label), partition)
         if history.wants_actions:
             for decision in recovery.acted(partition, first, at_ms - history.actions_ms):
                 self._book(decision)

@@ -108,6 +108,10 @@ class WindowHistory:
         self._series: dict[KeyKind, OrderedDict[str, _Series]] = {
             kind: OrderedDict() for kind, _, _ in self._kinds
         }
+        #: By partition the time of the post read last, and the earliest of these.
+        self._clocks: dict[int, int] = {}
+        self._slowest_ms = 0
+        self._added = 0
         #: Posts that were counted, oldest first: an id's hash and its time.
         self._seen: OrderedDict[int, int] = OrderedDict()
         #: By author, posts that were flagged or worse.
@@ -118,15 +122,25 @@ class WindowHistory:
         """Whether a rule asks for earlier actions against an author."""
         return self.actions_ms > 0
 
-    def at(self, subject: Subject) -> HistoryAt:
-        """Count the post, unless it is counted already, and look back from it."""
+    def at(self, subject: Subject, partition: int = 0) -> HistoryAt:
+        """Count the post, unless it is counted already, and look back from it.
+
+        Args:
+            subject: the post.
+            partition: where its label lies. While a backlog is read partitions are hours apart, and
+                what one of them still needs must not be forgotten for another's sake.
+        """
         post = hash(subject.post_id)
         if self._kinds:
             at_ms = subject.at_ms
             if post not in self._seen:
                 self._seen[post] = at_ms
+                self._clocks[partition] = at_ms
+                self._added += 1
+                if self._added % 64 == 0:
+                    self._slowest_ms = min(self._clocks.values())
                 self._add(subject, at_ms)
-                self._forget_posts(at_ms)
+                self._forget_posts()
             else:
                 # An edit counts when it was first posted: looking back from before would miss it.
                 at_ms = max(at_ms, self._seen[post])
@@ -181,14 +195,19 @@ class WindowHistory:
                     all_of_kind.move_to_end(key)
                 series.add(at_ms, author)
                 times = series.times
+                until_ms = self._slowest_ms - longest_ms
                 if len(times) > MAX_PER_KEY + 256 or (
-                    len(times) % 64 == 0 and times[0] <= times[-1] - longest_ms
+                    len(times) % 64 == 0 and times[0] <= until_ms
                 ):
-                    series.forget(times[-1] - longest_ms)
+                    series.forget(until_ms)
 
-    def _forget_posts(self, now_ms: int) -> None:
+    def release(self, partition: int) -> None:
+        """A partition went to another worker: nothing is kept for its sake any more."""
+        self._clocks.pop(partition, None)
+
+    def _forget_posts(self) -> None:
         seen = self._seen
-        until_ms = now_ms - 2 * self.longest_ms
+        until_ms = self._slowest_ms - 2 * self.longest_ms
         for _ in range(2):
             oldest = next(iter(seen))
             if seen[oldest] > until_ms and len(seen) <= MAX_ENTRIES:

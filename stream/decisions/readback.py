@@ -99,8 +99,7 @@ class TopicReader:
         place = TopicPartition(topic, partition)
         try:
             consumer, loop = self._started()
-            consumer.assign([place])
-            consumer.seek(place, start)
+            loop.run_until_complete(_assigned(consumer, place, start))
             waited = 0.0
             while True:
                 found = loop.run_until_complete(consumer.getmany(place, timeout_ms=500))
@@ -144,6 +143,12 @@ class TopicReader:
 
             self._consumer = self._loop.run_until_complete(start())
         return self._consumer, self._loop
+
+
+async def _assigned(consumer: Any, place: Any, start: int) -> None:
+    """In the loop: aiokafka makes futures for this, which belong to the running one."""
+    consumer.assign([place])
+    consumer.seek(place, start)
 
 
 def find(

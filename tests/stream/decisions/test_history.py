@@ -106,3 +106,20 @@ def test_without_windows_nothing_is_kept() -> None:
     history.at(subject(1))
     assert not history._seen
     assert history.longest_ms == 0
+
+
+def test_a_partition_that_is_ahead_forgets_nothing_of_one_that_is_behind() -> None:
+    """After an outage one partition may be read to its end before another begins."""
+    history = WindowHistory(WINDOWS)
+    for number in range(1000):
+        ahead = subject(number, author=f"a{number % 10}", tags=["x"], at_ms=NOON_MS + 1000 * number)
+        history.at(ahead, 1)
+        if number % 5 == 0:
+            late = subject(
+                number, partition=2, author="late", tags=["x"], at_ms=NOON_MS + 200 * number
+            )
+            seen = history.at(late, 2)
+    # The last of 200 posts a second apart, while the other partition is 800 s further.
+    assert seen.count("author", "late", 60) == 60
+    assert seen.count("tag", "x", 30) == 60
+    assert seen.distinct_authors("tag", "x", 20) == 11
