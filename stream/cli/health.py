@@ -26,20 +26,35 @@ _PAGE = "/_stcore/health"
 
 
 @app.command("worker")
-def worker(*, kafka: KafkaOption = None) -> None:
-    """Healthy while a worker on this host is a member of the consumer group."""
+def worker(
+    *,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(help="As for `tidegate worker`; default: label.", show_default=False),
+    ] = None,
+    kafka: KafkaOption = None,
+) -> None:
+    """Healthy while a worker on this host is a member of the roles' consumer groups.
+
+    The roles of one worker live and die together: without --role it is labelling that is asked for.
+    """
     from stream.kafka.admin import open_admin
     from stream.kafka.client import addresses
+    from stream.roles import duties_of, group_of
 
-    settings = load_settings({"kafka.bootstrap": kafka}).kafka
-    with open_admin(settings) as admin:
-        hosts = [member.host for member in admin.members()]
-    here = {address for broker in addresses(settings) for address in _own_addresses(*broker)}
-    if not here & set(hosts):
-        raise BrokerError(
-            f"no worker on this host is in the group `{settings.group}`",
-            hint=f"its members are on {', '.join(hosts)}" if hosts else "the group has no members",
-        )
+    settings = load_settings({"kafka.bootstrap": kafka})
+    groups = [group_of(settings, duty) for duty in duties_of(settings, role or ("label",))[0]]
+    with open_admin(settings.kafka) as admin:
+        members = {group: [member.host for member in admin.members(group)] for group in groups}
+    here = {address for broker in addresses(settings.kafka) for address in _own_addresses(*broker)}
+    for group, hosts in members.items():
+        if not here & set(hosts):
+            raise BrokerError(
+                f"no worker on this host is in the group `{group}`",
+                hint=f"its members are on {', '.join(hosts)}"
+                if hosts
+                else "the group has no members",
+            )
 
 
 @app.command("dashboard")
