@@ -111,14 +111,15 @@ def main() -> None:
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603 - our own program
         seconds = time.perf_counter() - begun
     result = json.loads(done.stdout)
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak_mb, cpu_s = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     )
     print(
         f"{result['labels']:,} labels, {arguments.processes} processes: {seconds:.1f} s, "
         f"{result['labels'] / seconds:,.0f} labels/s, {peak_mb:,.0f} MiB in the largest process; "
-        f"{result['changed']:,} decisions change"
+        f"{result['changed']:,} decisions change; {cpu_s:.1f} s of processor time"
     )
     a_million_s = seconds * TARGET_LABELS / max(1, arguments.labels)
     print(f"1,000,000 labels: {a_million_s:.0f} s, target {TARGET_S:.0f} s")

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 import msgspec
 
+from stream.decisions.breakers import Breakers
 from stream.decisions.history import WindowHistory
-from stream.decisions.quotas import (
-    Quotas,
-    day_of,
-    limits_of,
-    quota_alert,
-    quota_that_shadowed,
-)
-from stream.decisions.recovery import Names, Past, Recovery
+from stream.decisions.quotas import quota_that_shadowed
+from stream.decisions.recovery import Names, Recovery
 from stream.decisions.reviews import (
     Verdicts,
     decision_by_review,
@@ -35,7 +30,7 @@ from stream.errors import PolicyError, PostError
 from stream.kafka.ledger import Record, Span
 from stream.kafka.publisher import Output
 from stream.logs import get_logger
-from stream.outcomes import Alert, Decision, Quota, Review, decode_review
+from stream.outcomes import Decision, Review, decode_review
 from stream.pipeline import Outcome
 from stream.policy import NO_HISTORY, Policy, Subject, decision_of
 from stream.records import (
@@ -45,19 +40,13 @@ from stream.records import (
     dead_letter_of,
     decode_label,
     encode,
-    rfc3339,
 )
-from stream.topics import ALERTS, DEAD_LETTERS
+from stream.topics import DEAD_LETTERS
 
 log = get_logger(__name__)
 
-#: How often what is used of the quotas is written, and how often at least while labels come.
-_COUNT_EVERY_S: Final = 2.0
-_COUNT_AT_LEAST_S: Final = 10.0
+#: How often the counts of other workers are read.
 _ELSEWHERE_EVERY_S: Final = 5.0
-#: No more batches, and for no longer, are on their way to the broker.
-_UNDELIVERED_BATCHES: Final = 64
-_UNDELIVERED_S: Final = 3.0
 #: Deleted posts that a late review must not bring back.
 _MOST_GONE: Final = 100_000
 _MAX_KEY_BYTES: Final = 64 * 1024
@@ -81,12 +70,6 @@ class _Part:
         self.verdicts = Verdicts()
         #: Decisions that were written before a kill, on labels that are read again.
         self.decided: dict[int, Decision] = {}
-        #: What was used after each of the last batches, the last one that is surely delivered, and
-        #: the last one written.
-        self.states: deque[tuple[float, Quota]] = deque()
-        self.certain: Quota | None = None
-        self.written: Quota | None = None
-        self.written_at_s = 0.0
 
 
 class Deciding:
@@ -109,7 +92,6 @@ class Deciding:
     ) -> None:
         self._watch = watch
         self._names = Names.of(prefix)
-        self._alerts = ALERTS.full_name(prefix)
         self._dead_letters = DEAD_LETTERS.full_name(prefix)
         self._recovery = recovery
         self._now_ms = now_ms
@@ -123,8 +105,7 @@ class Deciding:
         policy = watch.policy
         self._policy = policy
         self._history = WindowHistory(policy.windows)
-        self._quotas = Quotas(limits_of(policy), day_of(now_ms()))
-        self._in_force, self._shadowed = policy, frozenset[str]()
+        self._breakers = Breakers(policy, prefix, now_ms())
 
     # -- from the flow
 
@@ -149,8 +130,7 @@ class Deciding:
                     except PostError as error:
                         outputs.append(self._dead_letter(span, record, error))
                         dead += 1
-            for partition in {span.partition.partition for span in spans if not span.dropped}:
-                self._write_count(partition, outputs)
+            outputs += self._breakers.write(self._now_ms())
             return Outcome(outputs, done, dead)
 
     def tick(self, assigned: Collection[int], partitions: int) -> list[Output]:
@@ -161,39 +141,33 @@ class Deciding:
             partitions: how many there are.
         """
         with self._turn:
+            now_ms = self._now_ms()
             for lost in set(self._parts) - set(assigned):
                 del self._parts[lost]
-                self._quotas.close(lost)
+                self._breakers.end(lost)
                 self._history.release(lost)
             self._glanced &= set(assigned)
-            outputs = self._look(self._now_ms())
+            outputs = self._look(now_ms)
             fresh = set(assigned) - self._glanced - set(self._parts)
             others = set(range(partitions)) - set(assigned)
             due = others and time.monotonic() - self._elsewhere_at_s >= _ELSEWHERE_EVERY_S
             if fresh or due:
                 with self._recovery() as recovery:
                     for partition in sorted(fresh):
-                        self._glance(recovery, partition, outputs)
+                        # Nothing came of it yet: was something tripped that must be resolved?
+                        self._glanced.add(partition)
+                        outputs += self._breakers.stale(recovery.last_quota(partition), now_ms)
                     if due:
                         counts = [recovery.last_quota(partition) for partition in sorted(others)]
-                        self._quotas.elsewhere([count for count in counts if count is not None])
+                        self._breakers.elsewhere([count for count in counts if count is not None])
                         self._elsewhere_at_s = time.monotonic()
-            for partition in self._parts:
-                self._write_count(partition, outputs)
-            return outputs
+            return outputs + self._breakers.write(now_ms)
 
     def _look(self, now_ms: int) -> list[Output]:
         """Take over a changed policy and a new day."""
-        outputs: list[Output] = []
-        day = day_of(now_ms)
-        if day != self._quotas.day:
-            before = self._quotas.day
-            for rule, since in self._quotas.turn(day).items():
-                outputs.append(self._resolved(rule, before, since, "the day is over", now_ms))
-            outputs += self._adopt_limits(now_ms)
+        outputs = self._breakers.turn(now_ms)
         if self._watch.poll():
-            self._adopt(self._watch.policy)
-            outputs += self._adopt_limits(now_ms)
+            outputs += self._adopt(self._watch.policy, now_ms)
         error = self._watch.error
         told = None if error is None else error.message
         if told is not None and told != self._told:
@@ -201,23 +175,14 @@ class Deciding:
         self._told = told
         return outputs
 
-    def _adopt(self, policy: Policy) -> None:
+    def _adopt(self, policy: Policy, now_ms: int) -> list[Output]:
         log.info("policy reloaded", version=policy.version, before=self._policy.version)
         self._policy = policy
-        self._in_force, self._shadowed = policy, frozenset()
         if frozenset(policy.windows) != self._history.windows:
             # Its windows begin in the past: read that again before deciding.
             self._history = WindowHistory(policy.windows)
             self._parts.clear()
-
-    def _adopt_limits(self, now_ms: int) -> list[Output]:
-        day = self._quotas.day
-        since = dict(self._quotas.tripped)
-        tripped, freed = self._quotas.adopt(limits_of(self._policy), now_ms)
-        return [
-            *(self._fired(rule) for rule in tripped),
-            *(self._resolved(rule, day, since[rule], "it was raised", now_ms) for rule in freed),
-        ]
+        return self._breakers.adopt(policy, now_ms)
 
     # -- labels
 
@@ -239,8 +204,7 @@ class Deciding:
             decision = self._decide(label, partition, record.offset, now_ms)
             outputs.append(self._decision(partition, record.key, decision))
         self._book(decision)
-        tripped = self._quotas.count(partition, record.offset, decision)
-        outputs += [self._fired(rule) for rule in tripped]
+        outputs += self._breakers.count(partition, record.offset, decision)
         standing = part.verdicts.standing_after(label.post_id, decision.decision_id)
         if standing is not None:
             # The same text labelled again: the person's word on it stands.
@@ -256,24 +220,10 @@ class Deciding:
         else:
             subject = Subject.of_label(label)
             history = self._history.at(subject, partition) if self._history.windows else NO_HISTORY
-            tripped = self._tripped()
-            verdict = self._in_force.evaluate(subject, history)
-            quota = quota_that_shadowed(policy, verdict, tripped)
+            verdict = self._breakers.in_force().evaluate(subject, history)
+            quota = quota_that_shadowed(policy, verdict, self._breakers.tripped)
         decision = decision_of(label, verdict, policy.version, decided_at_ms=now_ms, quota=quota)
         return msgspec.structs.replace(decision, label_offset=offset)
-
-    def _tripped(self) -> frozenset[str]:
-        """What is tripped; `_in_force` is then the policy with these rules in shadow."""
-        if not self._quotas.tripped:
-            if self._shadowed:
-                self._in_force, self._shadowed = self._policy, frozenset()
-            return frozenset()
-        live = {rule.id for rule in self._policy.rules if rule.mode == "live"}
-        shadowed = self._quotas.shadowed(self._policy) & live
-        if shadowed != self._shadowed:
-            self._in_force = self._policy.with_modes(dict.fromkeys(shadowed, "shadow"))
-            self._shadowed = shadowed
-        return frozenset(self._quotas.tripped)
 
     def _remember(self, label: Label) -> None:
         """Posts that are gone must not come back by a review."""
@@ -346,8 +296,7 @@ class Deciding:
             part.decided = {at: d for at, d in past.decided.items() if at >= first}
             for review in past.reviews:
                 part.verdicts.read(review)
-            if not self._quotas.continues(partition, first):
-                self._begin_count(partition, first, past, outputs)
+            outputs += self._breakers.begin(partition, first, past, now_ms)
             labels = self._read_history(
                 recovery, partition, first, _time_of(span.records[0], now_ms)
             )
@@ -382,83 +331,12 @@ class Deciding:
             for review in recovery.past(partition, 0, self._now_ms()).reviews:
                 part.verdicts.read(review)
 
-    # -- quotas
-
-    def _begin_count(self, partition: int, first: int, past: Past, outputs: list[Output]) -> None:
-        now_ms = self._now_ms()
-        self._stale(past.quota, now_ms, outputs)
-        self._quotas.open(partition, past.quota)
-        for at, decision in sorted(past.decided.items()):
-            # Those behind the label that comes next are counted when it is read again.
-            if at < first and decision.decided_at[:10] == self._quotas.day:
-                tripped = self._quotas.count(partition, at, decision)
-                outputs += [self._fired(rule) for rule in tripped]
-
-    def _glance(self, recovery: Recovery, partition: int, outputs: list[Output]) -> None:
-        """A partition without labels so far: was something tripped that must be resolved?"""
-        self._glanced.add(partition)
-        self._stale(recovery.last_quota(partition), self._now_ms(), outputs)
-
-    def _stale(self, kept: Quota | None, now_ms: int, outputs: list[Output]) -> None:
-        if kept is None or kept.day == self._quotas.day or not kept.tripped:
-            return
-        for rule, since in kept.tripped.items():
-            outputs.append(self._resolved(rule, kept.day, since, "the day is over", now_ms))
-        cleared = msgspec.structs.replace(kept, day=self._quotas.day, used={}, tripped={})
-        outputs.append(self._count_output(kept.partition, cleared))
-
-    def _write_count(self, partition: int, outputs: list[Output]) -> None:
-        """Write what is used, as it was before the batches that may still be on their way.
-
-        A count must not know of decisions that were never delivered.
-        """
-        part = self._parts.get(partition)
-        if part is None or partition not in self._quotas.partitions:
-            return
-        now_s = time.monotonic()
-        newest = self._quotas.state(partition, self._now_ms())
-        last = part.states[-1][1] if part.states else part.certain
-        if last is None or last.next_offset != newest.next_offset:
-            part.states.append((now_s, newest))
-        while part.states and (
-            len(part.states) > _UNDELIVERED_BATCHES or part.states[0][0] < now_s - _UNDELIVERED_S
-        ):
-            part.certain = part.states.popleft()[1]
-        state = part.certain
-        if state is None or state is part.written:
-            return
-        changed = part.written is None or part.written.used != state.used
-        if now_s - part.written_at_s >= (_COUNT_EVERY_S if changed else _COUNT_AT_LEAST_S):
-            part.written, part.written_at_s = state, now_s
-            outputs.append(self._count_output(partition, state))
-
-    def _fired(self, rule: str) -> Output:
-        quotas = self._quotas
-        used, limit = quotas.total(rule), quotas.limits.get(rule)
-        since = quotas.tripped[rule]
-        log.warning("quota reached", rule=rule or "all rules", used=used, quota=limit)
-        return self._alert(quota_alert(rule, quotas.day, used=used, limit=limit, since=since))
-
-    def _resolved(self, rule: str, day: str, since: str, why: str, now_ms: int) -> Output:
-        log.info("quota open again", rule=rule or "all rules", reason=why)
-        limit = self._quotas.limits.get(rule)
-        resolved = (rfc3339(now_ms), why)
-        return self._alert(
-            quota_alert(rule, day, used=limit or 0, limit=limit, since=since, resolved=resolved)
-        )
-
     # -- outputs
 
     def _decision(self, partition: int, key: bytes | None, decision: Decision) -> Output:
         if key is None and decision.post is not None:
             key = decision.post.key
         return Output(self._names.decisions, partition, key, encode(decision))
-
-    def _alert(self, alert: Alert) -> Output:
-        return Output(self._alerts, 0, alert.alert_id.encode(), encode(alert))
-
-    def _count_output(self, partition: int, state: Quota) -> Output:
-        return Output(self._names.quotas, partition, b"%d" % partition, encode(state))
 
     def _dead_letter(self, span: Span, record: Record, error: PostError) -> Output:
         topic, partition = span.partition

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stream.decisions import deciding as module
+from stream.decisions import breakers as module
 from stream.decisions.deciding import Deciding
 from stream.outcomes import Action, Decision, Review, decode_quota
 from stream.policy import Policy
