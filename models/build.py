@@ -25,6 +25,7 @@ from models.describe import calibrated, with_languages
 from models.devices import available_threads
 from models.errors import ModelBuildError
 from models.evaluate import Bench, Evaluation, dev_rows, measure
+from models.functional import evaluate_functional, functional_pairs
 from models.language.build import (
     GRAPH,
     describe_language,
@@ -260,7 +261,7 @@ def _evaluate(plan: Build) -> Evaluation:
     bench.describe(model)
     evaluation = measure(bench, plan.data, threads, report)
     model = with_languages(model, evaluation.dev)
-    report("language model", 0, 0)
+    report("language model, functional set", 0, 0)
     language, figures = describe_language(
         plan.data, plan.folder, read_language_recipe(), plan.version, threads
     )
@@ -268,6 +269,7 @@ def _evaluate(plan: Build) -> Evaluation:
         evaluation,
         calibration={**calibration, LANGUAGE_TASK: figures.calibration},
         language_model=figures,
+        functional=evaluate_functional(bench.scorer, functional_pairs()),
     )
     write_entry(plan, with_language_model(manifest, plan.name, model, language), evaluation)
     return evaluation

@@ -11,6 +11,7 @@ from typing import Any
 from models.calibration_card import calibration_section
 from models.evaluate import Evaluation, Parity
 from models.figures import LanguageFigures, SentimentFigures, ToxicityFigures
+from models.functional.card import functional_section
 from models.language.card import language_section
 from models.manifest import Model
 from models.markdown import number, table
@@ -18,11 +19,10 @@ from models.markdown import number, table
 _WEAK_LANGUAGE = 0.75
 
 _LIMITS = """\
-- **Words more than meaning.** A model of this size and these data reacts to slurs and profanity.
+- **Words as much as meaning.** A model of this size and these data reacts to slurs and profanity.
   A friendly swear word scores high; contempt in polite words scores low; counter-speech, denial
-  and quotation score like the attack they mention. A trial of this recipe reached a ROC-AUC of
-  0.54 on a published functional test of hate speech, hardly better
-  than chance. Use the scores to sort what people look at, not to punish.
+  and quotation often score like the attack they mention: the functional set above says how often.
+  Use the scores to sort what people look at, not to punish.
 - **`toxic` is not `identity_attack`.** An insult to one person is toxic and no attack on a group.
   Rules about hate should read `identity_attack`, and its figures are the weaker ones.
 - **`threat` is hardly learnt**: it has a few hundred examples and misses most of what it is named
@@ -34,9 +34,9 @@ _LIMITS = """\
   encoder is multilingual, and they are not to be trusted silently.
 - **Dialects and reclaimed words.** The sets are known to mark African-American English and
   in-group use of slurs as toxic more often than other texts. Nothing here corrects that.
-- **Language of one to three words** is a guess (a trial of this recipe, whose sentences gave 0.88: 0.45
-  for single words, 0.65 for pairs), and close relatives are mixed up (Bosnian, Croatian, Serbian; Indonesian, Malay; Norwegian
-  Bokmål, Nynorsk, Danish; Galician, Spanish, Catalan). Romanised Hindi is rarely recognised.
+- **Language** of single words is wrong for more than one in four, and close relatives are mixed up
+  (Bosnian, Croatian, Serbian; Indonesian, Malay; Norwegian Bokmål, Nynorsk, Danish; Galician,
+  Spanish, Catalan). Romanised Hindi is rarely recognised.
 - **Windows of {max_tokens} tokens.** A longer post is read in up to four of them (docs/models/robustness.md); what
   lies beyond is not read, and the label is marked `truncated`.
 - The dev sets come from the same sources as the training texts. On posts of another platform or
@@ -56,8 +56,8 @@ def model_card(
     parts = [
         f"# `{name}` {model.version}\n",
         (
-            f"{model.id}: one multilingual encoder, {len(model.heads)} tasks in one pass "
-            f"({', '.join(model.heads)}), {total:.0f} MB in all, for any CPU. "
+            f"{model.id}: one multilingual encoder for {' and '.join(model.heads)} in one pass, and "
+            f"a model of character n-grams for the language; {total:.0f} MB in all, for any CPU. "
             "Written by `tidegate models build`; do not edit.\n"
         ),
         "## What it answers\n",
@@ -85,6 +85,8 @@ def model_card(
         parts.append(_sentiment(evaluation.dev.sentiment))
     if evaluation.dev.toxicity is not None:
         parts.append(_toxicity(evaluation.dev.toxicity))
+    if evaluation.functional is not None:
+        parts.append(functional_section(evaluation.functional))
     if evaluation.language_model is not None:
         parts.append(language_section(evaluation.language_model))
     elif evaluation.dev.language is not None:
@@ -93,6 +95,17 @@ def model_card(
     parts.append(_exactness(evaluation))
     parts += ["## Limits\n", _LIMITS.format(max_tokens=model.max_tokens), _rebuild(name)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _second_stage(recipe: Mapping[str, Any]) -> str:
+    stage = recipe.get("sharpen")
+    if stage is None:
+        return ""
+    return (
+        ", then on sentiment and toxicity with contrast sentences written for it "
+        f"({stage['contrast_per_language']:,} a language) and ordinary text "
+        f"({stage['background_sentences'] + stage['background_posts']:,} texts) as not toxic"
+    )
 
 
 def _training(recipe: Mapping[str, Any]) -> str:
@@ -105,10 +118,10 @@ def _training(recipe: Mapping[str, Any]) -> str:
         "## How it was made\n\n"
         f"Base: `{base['source']}` ({base['licence']}), {base['layers']} of its layers and the "
         f"{base['vocab_size']:,} pieces most used by the training texts, besides every single "
-        "character. Word embeddings frozen, the rest fine-tuned on three tasks at once "
-        f"(passes over the data: sentiment {fit['sentiment']['epochs']}, toxicity "
+        "character. Word embeddings frozen, the rest fine-tuned in two stages: on three tasks at "
+        f"once (passes over the data: sentiment {fit['sentiment']['epochs']}, toxicity "
         f"{fit['toxicity']['epochs']} of capped sources, language {fit['language']['epochs']}; "
-        f"{fit['max_tokens']} tokens). Then exported with Optimum and written as static int8 "
+        f"{fit['max_tokens']} tokens){_second_stage(recipe)}. Then exported with Optimum and written as static int8 "
         "(docs/models/quantisation.md). The recipe with every number is "
         "`models/training/compact.toml`.\n\n"
         f"{sources}\n"

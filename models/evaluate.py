@@ -30,6 +30,7 @@ from models.figures import (
     sentiment_figures,
     toxicity_figures,
 )
+from models.functional.evaluate import FunctionalFigures
 from models.heads import HeadReader
 from models.language.measure import LanguageModelFigures
 from models.manifest import LANGUAGE_TASK, Head, Manifest, Model
@@ -113,6 +114,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     speed: Speed
     calibration: dict[str, Calibrated] = {}
     language_model: LanguageModelFigures | None = None
+    functional: FunctionalFigures | None = None
 
 
 class Bench:
