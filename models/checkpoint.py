@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from models.errors import ModelSourceError
 from models.labels import label_names
-from models.manifest import Head, Source
+from models.manifest import LANGUAGE_TASK, Head, Source
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -261,7 +261,8 @@ def _heads(folder: Path, config: Mapping[str, Any], asked: Asked) -> dict[str, H
     for task, (start, stop) in _slices(names, asked, where).items():
         own = [name.removeprefix(f"{task}/") for name in names[start:stop]]
         labels = label_names(task, own, where=where)
-        kind = asked.activation or _activation(task, labels, config)
+        alone = stop - start == len(names)
+        kind = asked.activation or _activation(task, labels, config if alone else {})
         heads[task] = Head(
             activation=kind,
             slice=(start, stop),
@@ -299,6 +300,9 @@ def _slices(names: Sequence[str], asked: Asked, where: str) -> dict[str, tuple[i
 
 
 def _activation(task: str, labels: Sequence[str], config: Mapping[str, Any]) -> Activation:
+    """By the task, else by what the model says of itself (of all its logits, so of one head only)."""
+    if task in {"sentiment", LANGUAGE_TASK} and len(labels) > 1:
+        return "softmax"
     kind = config.get("problem_type")
     if kind == "single_label_classification" or "none" in labels:
         return "softmax"

@@ -128,10 +128,16 @@ def test_several_labels_at_once(tmp_path: Path) -> None:
 
 def test_several_heads_by_their_names(tmp_path: Path) -> None:
     flat = [f"{task}/{label}" for task, labels in LABELS.items() for label in labels]
-    source = write_classifier(tmp_path / "source", "bert", flat)
+    # So says a model that was trained on several tasks at once: of all its logits.
+    source = write_classifier(
+        tmp_path / "source", "bert", flat, problem_type="multi_label_classification"
+    )
     found = adopted(tmp_path, source, quantise="none")
-    assert {task: head.labels for task, head in found.model.heads.items()} == LABELS
-    assert found.model.heads["toxicity"].activation == "sigmoid"
+    heads = found.model.heads
+    assert {task: head.labels for task, head in heads.items()} == LABELS
+    assert {task: head.activation for task, head in heads.items()} == {
+        "sentiment": "softmax", "toxicity": "sigmoid", "language": "softmax",
+    }  # fmt: skip
     assert load_manifest(found.manifest).presets["mine"] == ["mine"]
 
 
