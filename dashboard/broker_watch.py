@@ -15,12 +15,13 @@ from typing import Any, Final
 
 import structlog
 
+from dashboard.reading import READ_TOPICS
 from dashboard.store import PartitionBacklog
 from stream.errors import BrokerError
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.kafka.preflight import check_broker
 from stream.settings import KafkaSettings
-from stream.topics import DEAD_LETTERS, LABELS, POSTS
+from stream.topics import POSTS
 
 _INTERVAL_S: Final = 2.0
 _WATERMARK_TIMEOUT_S: Final = 5.0
@@ -107,7 +108,7 @@ class BrokerWatch:
 
     def _sample(self, admin: Any, consumer: Any) -> Sample:
         prefix = self._kafka.topic_prefix
-        names = [topic.full_name(prefix) for topic in (POSTS, LABELS, DEAD_LETTERS)]
+        names = [topic.full_name(prefix) for topic in (POSTS, *READ_TOPICS)]
         described = {topic["name"]: topic for topic in admin.describe_topics(names)}
         topics = {
             name: TopicSeen(

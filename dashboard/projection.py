@@ -42,7 +42,7 @@ _BINS_PER_DECADE: Final = 20
 
 _MAX_NAME_CHARS: Final = 120
 _MAX_PREVIEW_BYTES: Final = 2048
-_MAX_INT: Final = 2**62
+MAX_INT: Final = 2**62
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,34}")
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -152,7 +152,7 @@ def _post_row(label: Label, value: bytes, place: Place) -> PostRow:
         if origin
         else (place.timestamp_ms, place.partition, place.offset)
     )
-    if max(abs(origin_ms), abs(partition), abs(offset)) > _MAX_INT:
+    if max(abs(origin_ms), abs(partition), abs(offset)) > MAX_INT:
         raise ValueError("`origin` holds a number that no broker gives")
     posted_ms = timestamp_ms(label.posted_at) if label.posted_at else labelled_ms
     if label.retracted:
@@ -173,8 +173,8 @@ def _post_row(label: Label, value: bytes, place: Place) -> PostRow:
         labelled_ms,
         False,
         (post.text or "") if post else "",
-        _name(post.source if post else None),
-        _name(_author(post.author) if post else None),
+        short_name(post.source if post else None),
+        short_name(author_name(post.author) if post else None),
         language,
         language_score,
         sentiment,
@@ -190,7 +190,7 @@ def _post_row(label: Label, value: bytes, place: Place) -> PostRow:
 
 def _dead_letter_row(letter: DeadLetter, place: Place) -> DeadLetterRow:
     origin = letter.origin
-    if origin and max(abs(origin.partition), abs(origin.offset)) > _MAX_INT:
+    if origin and max(abs(origin.partition), abs(origin.offset)) > MAX_INT:
         raise ValueError("`origin` holds a number that no broker gives")
     return DeadLetterRow(
         (
@@ -199,16 +199,16 @@ def _dead_letter_row(letter: DeadLetter, place: Place) -> DeadLetterRow:
             else f"dead-letters/{place.partition}/{place.offset}"
         ),
         timestamp_ms(letter.at),
-        _name(letter.reason),
+        short_name(letter.reason),
         letter.error[:1000],
         origin.topic if origin else "",
         origin.partition if origin else -1,
         origin.offset if origin else -1,
         letter.input or "",
         letter.post_id or "",
-        min(letter.attempt, _MAX_INT),
+        min(letter.attempt, MAX_INT),
         letter.original[:_MAX_PREVIEW_BYTES],
-        min(letter.original_bytes, _MAX_INT),
+        min(letter.original_bytes, MAX_INT),
     )
 
 
@@ -254,11 +254,13 @@ def _score_names(names: tuple[str, ...]) -> str:
     return " ".join(found)
 
 
-def _author(author: str | Author | None) -> str | None:
+def author_name(author: str | Author | None) -> str | None:
+    """The author as people know them: the handle, or the id."""
     return (author.handle or author.id) if isinstance(author, Author) else author
 
 
-def _name(name: str | None) -> str:
+def short_name(name: str | None) -> str:
+    """A name as rows hold it: cut where it is longer than anyone reads."""
     return (name or "")[:_MAX_NAME_CHARS]
 
 

@@ -14,21 +14,19 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
 
 from dashboard.broker_watch import BrokerWatch, Sample
-from dashboard.projection import Place, UnreadableRecordError, dead_letter_row, post_row
+from dashboard.reading import READ_TOPICS, read_records
 from dashboard.store import Batch, Store
 from stream.errors import TidegateError
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.logs import set_up_logs
 from stream.settings import Settings, load_settings
-from stream.topics import DEAD_LETTERS, LABELS
 
 _MAX_POLL_RECORDS: Final = 5_000
 _POLL_TIMEOUT_MS: Final = 250
@@ -49,8 +47,7 @@ class Projector:
         prefix = settings.kafka.topic_prefix
         self._kafka = settings.kafka
         self._store = store
-        self._labels = LABELS.full_name(prefix)
-        self._dead_letters = DEAD_LETTERS.full_name(prefix)
+        self._topics = {topic.full_name(prefix): topic for topic in READ_TOPICS}
         self._watch = BrokerWatch(settings.kafka)
         self._consumer: Any = None
         # One batch is written while the next is fetched and decoded: SQLite needs no interpreter.
@@ -97,11 +94,7 @@ class Projector:
         if sample.error is not None:
             self._store.beat("broker", "away", sample.at_ms, broker | {"error": sample.error})
             return
-        topics = {
-            name: sample.topics[name]
-            for name in (self._labels, self._dead_letters)
-            if name in sample.topics
-        }
+        topics = {name: sample.topics[name] for name in self._topics if name in sample.topics}
         broker |= {"cluster": sample.cluster_id, "brokers": list(sample.brokers)}
         self._store.beat("broker", "ready" if topics else "no-topics", sample.at_ms, broker)
         committed = sum(p.committed or 0 for p in sample.backlog)
@@ -201,13 +194,7 @@ class Projector:
     def _batch(self, polled: dict[Any, Sequence[Any]]) -> Batch:
         batch = Batch()
         for partition, records in polled.items():
-            if partition.topic == self._labels:
-                _decode(post_row, records, batch.posts, batch.counters, "unreadable_labels")
-            else:
-                letters = batch.dead_letters
-                _decode(
-                    dead_letter_row, records, letters, batch.counters, "unreadable_dead_letters"
-                )
+            read_records(batch, self._topics[partition.topic], records)
             batch.offsets[partition.topic, partition.partition] = records[-1].offset + 1
         return batch
 
@@ -309,20 +296,6 @@ class _Rate:
         return round(rate, 1)
 
 
-def _decode(
-    row_of: Any, records: Iterable[Any], rows: list[Any], counters: Counter[str], unreadable: str
-) -> None:
-    for record in records:
-        place = Place(record.partition, record.offset, record.timestamp)
-        try:
-            rows.append(row_of(record.value, place))
-        except UnreadableRecordError as exc:
-            counters[unreadable] += 1
-            log.debug(
-                "unreadable record", at=f"{record.topic}[{place[0]}]@{place[1]}", why=str(exc)
-            )
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -351,7 +324,12 @@ def main(argv: Sequence[str]) -> int:
         set_up_logs(settings.log)
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the watch reports what matters
         dashboard = settings.dashboard
-        with Store(dashboard.database, retention_posts=dashboard.retention_posts) as store:
+        with Store(
+            dashboard.database,
+            retention_posts=dashboard.retention_posts,
+            retention_days=dashboard.retention_days,
+            retention_audit=dashboard.retention_audit,
+        ) as store:
             Projector(settings, store).run(stop)
     except TidegateError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -272,6 +272,8 @@ CREATE INDEX audit_by_time ON audit (at_ms);
 CREATE INDEX audit_by_people ON audit (id) WHERE by_person = 1;
 CREATE INDEX audit_by_who ON audit (who, at_ms);
 CREATE INDEX audit_by_subject ON audit (on_what, at_ms);
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
 CREATE TABLE audit_heads (
     topic TEXT NOT NULL,
     partition INTEGER NOT NULL,
@@ -296,7 +298,7 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to `VERSION`, each step in a transaction of its own.
+    """Bring the file to `VERSION`, in one transaction.
 
     Raises:
         ReadModelError: the file is newer than this program.
@@ -308,5 +310,9 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             where=str(path),
             hint="upgrade tidegate, or delete the file: it is made again from the topics",
         )
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE;{script}PRAGMA user_version = {number};COMMIT;")
+    if version < VERSION:
+        # In one go: whoever reads meanwhile sees the old file or the new one, nothing between.
+        scripts = "".join(MIGRATIONS[version:])
+        connection.executescript(
+            f"BEGIN IMMEDIATE;{scripts}PRAGMA user_version = {VERSION};COMMIT;"
+        )

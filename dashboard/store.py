@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from dashboard.errors import ReadModelError
-from dashboard.projection import FINE_S, SCORE_HOUR_S, DeadLetterRow, PostRow
+from dashboard.outcome_store import AUDITED, Outcomes, put_outcomes
+from dashboard.projection import DeadLetterRow, PostRow
 from dashboard.rollup import Counted, Deltas
 from dashboard.schema import migrate
 
@@ -26,7 +27,14 @@ from dashboard.schema import migrate
 FINE_RETENTION_S: Final = 26 * 3600
 #: Scores by the hour; by the day they are kept.
 SCORE_RETENTION_S: Final = 4 * 86_400
+#: Windows of `metrics`.
+MINUTES_RETENTION_S: Final = 2 * 86_400
+HOURS_RETENTION_S: Final = 400 * 86_400
 RETENTION_DEAD_LETTERS: Final = 10_000
+RETENTION_DELIVERIES: Final = 50_000
+#: More than any team could judge; the least severe and then the newest go.
+RETENTION_QUEUE: Final = 100_000
+_PRUNE_AUDIT: Final = 50_000
 _RETENTION_NOTICES: Final = 100
 _IDS_A_QUERY: Final = 500  # well under SQLite's bound on parameters
 _HELD: Final = (
@@ -43,6 +51,7 @@ class Batch:
 
     posts: list[PostRow] = field(default_factory=list)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
+    outcomes: Outcomes = field(default_factory=Outcomes)
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
 
@@ -63,14 +72,25 @@ class Store:
     Args:
         path: the SQLite file; made, with its folder, where it is not there.
         retention_posts: the newest this many posts are kept; rollups outlive them.
+        retention_days: posts older than this are not kept either.
+        retention_audit: entries about decisions that the audit keeps; people's are all kept.
 
     Raises:
         ReadModelError: the file is in use by another projector, newer than we are, or not ours.
     """
 
-    def __init__(self, path: Path, *, retention_posts: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        retention_posts: int = 1_000_000,
+        retention_days: int = 36_500,
+        retention_audit: int = 5_000_000,
+    ) -> None:
         self.path = path
         self._retention_posts = retention_posts
+        self._retention_days = retention_days
+        self._retention_audit = retention_audit
         self._lock = _locked(path)
         try:
             # Used from more than one thread, never by two at a time: the projector sees to that.
@@ -88,10 +108,7 @@ class Store:
                 ):
                     self._db.execute(f"PRAGMA {pragma}")
                 migrate(self._db, path)
-                self._count = self._one("SELECT count(*) FROM posts")
-                self._models = dict(self._db.execute("SELECT models, id FROM models"))
-                self._score_sets = dict(self._db.execute("SELECT names, id FROM score_sets"))
-                self._pruned: dict[int, int] = dict(self._db.execute("SELECT * FROM pruned"))
+                self._remember()
         except BaseException:
             os.close(self._lock)
             raise
@@ -119,20 +136,34 @@ class Store:
             except BaseException:
                 self._db.execute("ROLLBACK")
                 # What was only ever in memory must not outlive the rows it described.
-                self._count = self._one("SELECT count(*) FROM posts")
-                self._models = dict(self._db.execute("SELECT models, id FROM models"))
-                self._score_sets = dict(self._db.execute("SELECT names, id FROM score_sets"))
+                self._remember()
                 raise
             self._db.execute("COMMIT")
+
+    def _remember(self) -> None:
+        """What is looked up too often to ask the database."""
+        self._count: int = self._one("SELECT count(*) FROM posts")
+        self._decisions: int = self._one("SELECT count(*) FROM decisions")
+        self._models: dict[str, int] = dict(self._db.execute("SELECT models, id FROM models"))
+        self._score_sets: dict[str, int] = dict(
+            self._db.execute("SELECT names, id FROM score_sets")
+        )
+        self._pruned: dict[int, int] = dict(self._db.execute("SELECT * FROM pruned"))
+        self._decisions_pruned: dict[int, int] = dict(
+            self._db.execute("SELECT * FROM decisions_pruned")
+        )
 
     def apply(self, batch: Batch) -> None:
         """Write a batch and its offsets; what was there already changes nothing."""
         with self.transaction():
             self._put_posts(batch.posts)
             self._put_dead_letters(batch.dead_letters)
+            self._decisions += put_outcomes(self._db, batch.outcomes, self._decisions_pruned)
             batch.counters["labels"] += len(batch.posts)
+            batch.counters["decisions"] += len(batch.outcomes.decisions)
             self._db.executemany(
-                "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                "INSERT INTO counters VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET n = counters.n + excluded.n",
                 batch.counters.items(),
             )
             self._db.executemany(
@@ -162,7 +193,16 @@ class Store:
         with self.transaction():
             self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
             self._db.execute("DELETE FROM pruned")
-        self._pruned = {}
+            self._db.execute("DELETE FROM decisions_pruned")
+            for audited in AUDITED:
+                if topic.endswith(audited):
+                    # What was chained stays; what comes now is another chain.
+                    self._db.execute(
+                        "INSERT INTO counters VALUES (?, 2)"
+                        " ON CONFLICT (name) DO UPDATE SET n = counters.n + 1",
+                        (f"generation:{audited}",),
+                    )
+        self._pruned, self._decisions_pruned = {}, {}
 
     def beat(self, component: str, state: str, at_ms: int, detail: Mapping[str, Any]) -> None:
         """Say that a component lives, and how it is."""
@@ -192,29 +232,75 @@ class Store:
 
     def tidy(self, now_ms: int) -> None:
         """Drop what is older than its retention; coarse rollups stay."""
-        while self._count > self._retention_posts:
-            self._prune_posts(min(self._count - self._retention_posts, _PRUNE_POSTS))
+        oldest_ms = now_ms - self._retention_days * 86_400_000
+        for table in ("posts", "decisions"):
+            while self._prune(table, oldest_ms):
+                pass
         oldest_s = now_ms // 1000 - FINE_RETENTION_S
         with self.transaction():
+            for sql, before in (
+                ("DELETE FROM rollups WHERE width_s = 10 AND start_s < ?", oldest_s),
+                (
+                    "DELETE FROM score_rollups WHERE width_s = 3600 AND start_s < ?",
+                    now_ms // 1000 - SCORE_RETENTION_S,
+                ),
+                (
+                    "DELETE FROM metrics WHERE width_s = 60 AND start_s < ?",
+                    now_ms // 1000 - MINUTES_RETENTION_S,
+                ),
+                (
+                    "DELETE FROM metrics WHERE width_s = 3600 AND start_s < ?",
+                    now_ms // 1000 - HOURS_RETENTION_S,
+                ),
+                ("DELETE FROM latency WHERE start_s < ?", oldest_s),
+                ("DELETE FROM labelled WHERE second < ?", oldest_s),
+                ("DELETE FROM backlog_history WHERE second < ?", oldest_s),
+            ):
+                self._db.execute(sql, (before,))
+            for table, key, order, kept in (
+                ("dead_letters", "dead_letter_id", "at_ms DESC", RETENTION_DEAD_LETTERS),
+                ("deliveries", "delivery_id", "at_ms DESC", RETENTION_DELIVERIES),
+                ("notices", "at_ms", "at_ms DESC", _RETENTION_NOTICES),
+                ("queue", "post_id", "severity DESC, since_ms DESC", RETENTION_QUEUE),
+            ):
+                self._keep_newest(table, key, order, kept)
+            self._tidy_audit()
+
+    def _keep_newest(self, table: str, key: str, order: str, kept: int) -> None:
+        n = self._one(f"SELECT count(*) FROM {table}")  # noqa: S608  constants
+        if n > kept:
             self._db.execute(
-                "DELETE FROM rollups WHERE width_s = ? AND start_s < ?", (FINE_S, oldest_s)
+                f"DELETE FROM {table} WHERE {key} IN"  # noqa: S608  constants
+                f" (SELECT {key} FROM {table} ORDER BY {order} LIMIT ? OFFSET ?)",
+                (n - kept, kept),
+            )
+
+    def _tidy_audit(self) -> None:
+        """The oldest entries about decisions go; a chain's new beginning is remembered."""
+        heads = self._db.execute(
+            "SELECT topic, partition, entries FROM audit_heads"
+            " WHERE topic = 'decisions' OR topic LIKE 'decisions#%'"
+        ).fetchall()
+        held = sum(head[2] for head in heads)
+        for topic, partition, entries in heads:
+            surplus = min(entries - entries * self._retention_audit // max(held, 1), _PRUNE_AUDIT)
+            if held <= self._retention_audit or surplus <= 0:
+                continue
+            last = self._db.execute(
+                'SELECT "offset", hash FROM audit WHERE topic = ? AND partition = ?'
+                ' ORDER BY "offset" LIMIT 1 OFFSET ?',
+                (topic, partition, surplus - 1),
+            ).fetchone()
+            self._db.execute(
+                'DELETE FROM audit WHERE topic = ? AND partition = ? AND "offset" <= ?',
+                (topic, partition, last[0]),
             )
             self._db.execute(
-                "DELETE FROM score_rollups WHERE width_s = ? AND start_s < ?",
-                (SCORE_HOUR_S, now_ms // 1000 - SCORE_RETENTION_S),
-            )
-            self._db.execute("DELETE FROM latency WHERE start_s < ?", (oldest_s,))
-            self._db.execute("DELETE FROM labelled WHERE second < ?", (oldest_s,))
-            self._db.execute("DELETE FROM backlog_history WHERE second < ?", (oldest_s,))
-            self._db.execute(
-                "DELETE FROM dead_letters WHERE dead_letter_id IN"
-                " (SELECT dead_letter_id FROM dead_letters ORDER BY at_ms DESC LIMIT -1 OFFSET ?)",
-                (RETENTION_DEAD_LETTERS,),
-            )
-            self._db.execute(
-                "DELETE FROM notices WHERE rowid IN"
-                " (SELECT rowid FROM notices ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-                (_RETENTION_NOTICES,),
+                "UPDATE audit_heads SET entries = entries - ?, first_prev = ?, first_offset ="
+                ' (SELECT coalesce(min("offset"), next_offset) FROM audit AS a'
+                " WHERE a.topic = audit_heads.topic AND a.partition = audit_heads.partition)"
+                " WHERE topic = ? AND partition = ?",
+                (surplus, last[1], topic, partition),
             )
 
     def _put_posts(self, posts: Sequence[PostRow]) -> None:
@@ -320,22 +406,36 @@ class Store:
             letters,
         )
 
-    def _prune_posts(self, n: int) -> None:
+    def _prune(self, table: str, oldest_ms: int) -> int:
+        """Drop some of the oldest posts or decisions; how many. What waits for a review stays."""
+        posts = table == "posts"
+        count = self._count if posts else self._decisions
+        surplus = max(count - self._retention_posts, 0)
+        marks = self._pruned if posts else self._decisions_pruned
+        place = "origin" if posts else "place"
         with self.transaction():
             oldest = self._db.execute(
-                "SELECT id, origin_partition, origin_offset FROM posts"
-                " ORDER BY posted_ms, id LIMIT ?",
-                (n,),
+                f"SELECT id, {place}_partition, {place}_offset FROM {table}"  # noqa: S608  constants
+                f" WHERE {'' if surplus else 'posted_ms < ? AND '}post_id NOT IN"
+                " (SELECT post_id FROM queue) ORDER BY posted_ms, id LIMIT ?",
+                (min(surplus, _PRUNE_POSTS),) if surplus else (oldest_ms, _PRUNE_POSTS),
             ).fetchall()
             ids = [(row[0],) for row in oldest]
-            self._db.executemany("DELETE FROM posts WHERE id = ?", ids)
-            self._db.executemany("DELETE FROM records WHERE id = ?", ids)
+            beside = "records" if posts else "decision_details"
+            self._db.executemany(f"DELETE FROM {table} WHERE id = ?", ids)  # noqa: S608  a constant
+            self._db.executemany(f"DELETE FROM {beside} WHERE id = ?", ids)  # noqa: S608  a constant
             for _, partition, offset in oldest:
-                self._pruned[partition] = max(self._pruned.get(partition, -1), offset)
+                marks[partition] = max(marks.get(partition, -1), offset)
             self._db.executemany(
-                "INSERT OR REPLACE INTO pruned VALUES (?, ?)", self._pruned.items()
+                f"INSERT INTO {'pruned' if posts else 'decisions_pruned'} VALUES (?, ?)"  # noqa: S608
+                " ON CONFLICT (partition) DO UPDATE SET through_offset = excluded.through_offset",
+                marks.items(),
             )
-        self._count -= len(ids)
+        if posts:
+            self._count -= len(ids)
+        else:
+            self._decisions -= len(ids)
+        return len(ids)
 
     def _one(self, sql: str, *parameters: Any) -> Any:
         row = self._db.execute(sql, parameters).fetchone()

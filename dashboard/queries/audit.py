@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from dashboard.audit_chain import Broken, Entry, first_broken
 from dashboard.database import Database
 
 
@@ -80,6 +81,7 @@ class AuditFilter:
         return sql, values
 
 
+_TOLD_EVERY: Final = 1000
 #: Every entry.
 ALL: Final = AuditFilter()
 _COLUMNS: Final = (
@@ -123,3 +125,35 @@ def chains(db: Database) -> list[Chain]:
         " FROM audit_heads ORDER BY topic, partition"
     )
     return [Chain(*row) for row in rows]
+
+
+def first_broken_chain(db: Database) -> Broken | None:
+    """The first entry of any chain that is not what it was; None: every chain is whole."""
+    for chain in chains(db):
+        broken = verify_chain(db, chain)
+        if broken is not None:
+            return broken
+    return None
+
+
+def verify_chain(
+    db: Database, chain: Chain, told: Callable[[int], None] = lambda _n: None
+) -> Broken | None:
+    """The first entry of one chain that does not fit, or None; `told` how many were looked at."""
+    rows = db.execute(
+        'SELECT partition, "offset", at_ms, who, what, on_what, detail, by_person, record_sha256,'
+        ' hash FROM audit WHERE topic = ? AND partition = ? ORDER BY "offset"',
+        (chain.topic, chain.partition),
+    )
+
+    def held() -> Iterator[tuple[Entry, str]]:
+        for n, row in enumerate(rows, start=1):
+            if n % _TOLD_EVERY == 0:
+                told(n)
+            yield Entry._make(row[:-1]), row[-1]
+
+    head = (chain.next_offset, chain.hash, chain.entries)
+    broken = first_broken(chain.topic, chain.first_prev, head, held())
+    if broken is None or broken.partition >= 0:
+        return broken
+    return broken._replace(partition=chain.partition, offset=chain.first_offset)

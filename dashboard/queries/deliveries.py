@@ -45,7 +45,7 @@ def deliveries(
             sql += f" AND {column} IN ({', '.join('?' * len(wanted))})"
             values += wanted
     rows = db.execute(
-        f"SELECT * FROM deliveries WHERE 1 = 1{sql} ORDER BY at_ms DESC, delivery_id LIMIT ?",  # noqa: S608  placeholders only
+        f"SELECT * FROM deliveries WHERE 1 = 1{sql} ORDER BY at_ms DESC, attempt DESC, delivery_id LIMIT ?",  # noqa: S608  placeholders only
         [*values, limit],
     )
     return [DeliveryView(*row) for row in rows]

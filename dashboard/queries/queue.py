@@ -85,7 +85,7 @@ def waiting_post(db: Database, post_id: str) -> Waiting | None:
 def to_judge(db: Database, post_id: str) -> Waiting | None:
     """A post as a reviewer sees it, whether it waits or not; None: deleted, or not decided on."""
     row = db.execute(
-        "SELECT d.post_id, d.basis_id, d.severity, d.decided_ms, d.language,"
+        "SELECT d.post_id, d.basis_id, d.severity, d.posted_ms, d.language,"
         " coalesce(q.escalated, 0), p.text, p.author, p.source FROM decisions AS d"
         " JOIN posts AS p ON p.post_id = d.post_id LEFT JOIN queue AS q ON q.post_id = d.post_id"
         " WHERE d.post_id = ? AND d.retracted = 0 AND p.retracted = 0",
