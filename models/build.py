@@ -25,7 +25,7 @@ from models.describe import calibrated, with_languages
 from models.devices import available_threads
 from models.errors import ModelBuildError
 from models.evaluate import Bench, Evaluation, dev_rows, measure
-from models.functional import evaluate_functional, functional_pairs
+from models.functional import FunctionalFigures, evaluate_functional, functional_pairs
 from models.language.build import (
     GRAPH,
     describe_language,
@@ -269,10 +269,17 @@ def _evaluate(plan: Build) -> Evaluation:
         evaluation,
         calibration={**calibration, LANGUAGE_TASK: figures.calibration},
         language_model=figures,
-        functional=evaluate_functional(bench.scorer, functional_pairs()),
+        functional=_functional(bench),
     )
     write_entry(plan, with_language_model(manifest, plan.name, model, language), evaluation)
     return evaluation
+
+
+def _functional(bench: Bench) -> FunctionalFigures | None:
+    toxicity = bench.model.heads.get("toxicity")
+    if toxicity is None or "identity_attack" not in toxicity.labels:
+        return None
+    return evaluate_functional(bench.scorer, functional_pairs())
 
 
 def with_language_model(manifest: Manifest, name: str, model: Model, language: Model) -> Manifest:

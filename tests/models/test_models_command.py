@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import models
 from models.manifest import load_manifest
 from tests.models.bert_graph import LABELS
 from tests.models.conftest import SmallModel, sentences
@@ -141,6 +142,10 @@ def test_build_goes_on_from_the_last_step_that_is_done(
         (out / folder / "tokenizer.json").write_bytes(tokenizer)
     (out / "fit" / "labels.json").write_text(json.dumps(LABELS), "utf-8")
     (out / "fp32" / "model.onnx").write_bytes(small_model.fp32.read_bytes())
+    bundled = Path(models.__file__).parent / "compact"
+    (out / "tiny").mkdir()
+    for file in ("language.onnx", "language.npz"):
+        (out / "tiny" / file).write_bytes((bundled / file).read_bytes())
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         f"""
