@@ -46,7 +46,7 @@ docs: $(VENV)/.dev  ## Write the generated parts of docs/ again
 lock: $(VENV)/.dev  ## Resolve constraints.txt again, for every Python and platform at once
 	@$(BIN)/pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --no-annotate --no-header \
-		--extra cpu --extra dashboard --extra embedded --extra dev --extra models pyproject.toml \
+		--extra cpu --extra dashboard --extra embedded --extra postgres --extra dev --extra models pyproject.toml \
 		| grep -v -E '^(nvidia-|triton|cuda-)' > constraints.txt
 
 clean:  ## Remove the environment and every cache
