@@ -24,6 +24,30 @@ page = st.navigation(
             default=True,
         ),
         st.Page(
+            _HERE / "app_pages" / "review.py",
+            title="Review",
+            icon=":material/rate_review:",
+            help="Posts that wait for a person, one at a time, judged by keyboard.",
+        ),
+        st.Page(
+            _HERE / "app_pages" / "rules.py",
+            title="Rules",
+            icon=":material/gavel:",
+            help="Every rule with its matches and precision; thresholds; edit, backtest, promote.",
+        ),
+        st.Page(
+            _HERE / "app_pages" / "alerts.py",
+            title="Alerts",
+            icon=":material/notifications:",
+            help="What fires and what fired: the chart that made it, examples, acknowledge, mute.",
+        ),
+        st.Page(
+            _HERE / "app_pages" / "audit.py",
+            title="Audit",
+            icon=":material/receipt_long:",
+            help="Every decision and every human action, chained, with filters and export.",
+        ),
+        st.Page(
             _HERE / "app_pages" / "system.py",
             title="System",
             icon=":material/dns:",

@@ -36,7 +36,7 @@ def threshold_readings(
 
 
 def _reading(rule: ThresholdRule, window: Window | None) -> Reading:
-    value = 0.0 if window is None else _value(rule.measure, window)
+    value = 0.0 if window is None else measured(rule.measure, window)
     bound = rule.over if rule.over is not None else rule.under
     assert bound is not None
     posts = window.posts if window else 0
@@ -65,7 +65,8 @@ def _reading(rule: ThresholdRule, window: Window | None) -> Reading:
     )
 
 
-def _value(measure: Measure, window: Window) -> float | None:
+def measured(measure: Measure, window: Window) -> float | None:
+    """What a rule's measure is in a window; None: a share of nothing."""
     return _VALUES[measure](window)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -72,10 +72,19 @@ class Loaded:
     files: tuple[Path, ...]
 
 
-def load(path: Path | None = None, *, tasks: Sequence[Task] | None = None) -> Loaded:
-    """As `load_policy`, with the tests and the files."""
+def load(
+    path: Path | None = None,
+    *,
+    tasks: Sequence[Task] | None = None,
+    edited: Mapping[Path, str] | None = None,
+) -> Loaded:
+    """As `load_policy`, with the tests and the files.
+
+    `edited` has texts that are taken instead of what is in files of the policy: an edit is tried
+    as a whole, beside the other files, before it is saved.
+    """
     found = Diagnostics()
-    files = read_files(policy_path(path), found)
+    files = read_files(policy_path(path), found, edited)
     known = {task.name: task for task in (bundled_tasks() if tasks is None else tasks)}
     known.update({task.name: task for task in files.tasks})
     vocabulary = Vocabulary(tuple(known.values()))
@@ -106,8 +115,10 @@ def load(path: Path | None = None, *, tasks: Sequence[Task] | None = None) -> Lo
     return Loaded(policy, tuple(test for test in read if test is not None), tuple(files.included))
 
 
-def read_files(path: Path, found: Diagnostics) -> RuleFiles:
-    """What the files say; mistakes go to `found`.
+def read_files(
+    path: Path, found: Diagnostics, edited: Mapping[Path, str] | None = None
+) -> RuleFiles:
+    """What the files say, or what `edited` says in their place; mistakes go to `found`.
 
     Raises:
         PolicyError: a file cannot be read at all.
@@ -115,7 +126,9 @@ def read_files(path: Path, found: Diagnostics) -> RuleFiles:
     files = RuleFiles()
     for each in policy_files(path):
         try:
-            text = each.read_text("utf-8-sig")
+            text = (edited or {}).get(each)
+            if text is None:
+                text = each.read_text("utf-8-sig")
         except FileNotFoundError:
             raise PolicyError(
                 f"there is no file `{each}`",
