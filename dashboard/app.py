@@ -24,6 +24,12 @@ page = st.navigation(
             default=True,
         ),
         st.Page(
+            _HERE / "app_pages" / "trends.py",
+            title="Trends",
+            icon=":material/trending_up:",
+            help="Any period against the one before: languages, sources, tags, terms, topics.",
+        ),
+        st.Page(
             _HERE / "app_pages" / "review.py",
             title="Review",
             icon=":material/rate_review:",

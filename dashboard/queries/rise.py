@@ -39,7 +39,8 @@ def who_says(db: Database, what: Frequent, name: str, from_s: int, to_s: int) ->
     sql, values = "", list[object]()
     if name.isascii():  # SQLite folds ASCII only
         sql = " AND lower(text) LIKE ? ESCAPE '!'"
-        values.append(f"%{re.sub(r'([!%_])', r'!\1', name.lower())}%")
+        escaped = re.sub(r"([!%_])", r"!\1", name.lower())
+        values.append(f"%{escaped}%")
     rows = db.execute(
         "SELECT text, author, source, language, toxicity FROM posts WHERE retracted = 0"  # noqa: S608  placeholders only
         " AND id > (SELECT max(id) FROM posts) - ? AND posted_ms >= ? AND posted_ms < ?"

@@ -1,0 +1,193 @@
+"""The charts of the Trends page: data in, an Altair chart out; times are UTC, axes have units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import altair as alt
+import pandas as pd
+
+from dashboard.charts import BLUE, GREY, ORANGE, SKY, VERMILLION
+from dashboard.period import Period
+from dashboard.queries.alerts import AlertView
+from dashboard.queries.trends import Figures, Step
+from dashboard.trend_metrics import TrendMetric
+
+_HEIGHT: Final = 210
+_FORMATS: Final = {"count": ",.0f", "share": ".1%", "points": "+.1f"}
+
+
+def metric_chart(
+    steps: Sequence[Step],
+    metric: TrendMetric,
+    period: Period,
+    alerts: Sequence[AlertView],
+    *,
+    now_s: int,
+    dark: bool,
+) -> Any:
+    """A metric over the period, the period before as a dashed line, alerts as marks."""
+    scale = 100 if metric.kind == "points" else 1
+    rows = []
+    for step in steps:
+        # The step that is still filling would look like a fall.
+        done = step.start_s + period.step_s <= now_s or len(steps) == 1
+        for line, figures in (("this period", step.now), (period.before, step.before)):
+            value = metric.value(figures) if done or line != "this period" else None
+            rows.append(
+                {
+                    "at": _utc(step.start_s),
+                    "when": f"{_utc(step.start_s - (0 if line == 'this period' else period.length_s)):%Y-%m-%d %H:%M UTC}",
+                    "line": line,
+                    "value": None if value is None else value * scale,
+                    "posts": figures.posts,
+                }
+            )
+    data = pd.DataFrame(rows)
+    names = ["this period", period.before]
+    line_axis = alt.Y(
+        "value:Q",
+        title=_unit(metric, period),
+        axis=alt.Axis(format=_axis_format(metric), tickCount=5),
+        stack=None,
+    )
+    base = alt.Chart(data).encode(x=_time("at", period))
+    colour = alt.Color(
+        "line:N",
+        title=None,
+        scale=alt.Scale(domain=names, range=[SKY if dark else BLUE, GREY]),
+        legend=alt.Legend(orient="top", symbolType="stroke", padding=0, labelLimit=260),
+    )
+    lines = base.mark_line(strokeWidth=2, interpolate="monotone").encode(
+        y=line_axis,
+        color=colour,
+        strokeDash=alt.StrokeDash(
+            "line:N", scale=alt.Scale(domain=names, range=[[1, 0], [5, 4]]), legend=None
+        ),
+        tooltip=[
+            alt.Tooltip("when:N", title="from"),
+            alt.Tooltip("line:N", title="line"),
+            alt.Tooltip("value:Q", title=metric.name, format=_FORMATS[metric.kind]),
+            alt.Tooltip("posts:Q", format=","),
+        ],
+    )
+    area = (
+        base.transform_filter("datum.line === 'this period'")
+        .mark_area(opacity=0.12, interpolate="monotone", color=SKY if dark else BLUE)
+        .encode(y=line_axis)
+    )
+    layers = area + lines if metric.kind != "points" else lines
+    if alerts:
+        layers = layers + _alert_marks(alerts, period)
+    return framed(layers, _HEIGHT)
+
+
+def _alert_marks(alerts: Sequence[AlertView], period: Period) -> Any:
+    """A line where each alert began and a bell over it; the tooltip says which."""
+    data = pd.DataFrame(
+        {
+            "at": [_utc(alert.started_ms // 1000) for alert in alerts],
+            "when": [f"{_utc(alert.started_ms // 1000):%Y-%m-%d %H:%M:%S UTC}" for alert in alerts],
+            "rule": [alert.alert.rule for alert in alerts],
+            "severity": [alert.alert.severity for alert in alerts],
+            "summary": [alert.alert.summary for alert in alerts],
+            "sign": ["▲"] * len(alerts),
+        }
+    )
+    tips = [
+        alt.Tooltip("when:N", title="alert began"),
+        alt.Tooltip("rule:N"),
+        alt.Tooltip("severity:N"),
+        alt.Tooltip("summary:N"),
+    ]
+    base = alt.Chart(data).encode(x=_time("at", period), tooltip=tips)
+    rules = base.mark_rule(color=ORANGE, strokeWidth=1.5, strokeDash=[2, 2])
+    signs = base.mark_text(color=VERMILLION, fontSize=13, dy=-4, baseline="bottom").encode(
+        y=alt.value(0), text="sign:N"
+    )
+    return rules + signs
+
+
+def voice_chart(
+    lines: Sequence[tuple[str, Sequence[tuple[int, Figures]]]], period: Period, now_s: int
+) -> Any:
+    """Posts of each topic over the period."""
+    data = pd.DataFrame(
+        [
+            {
+                "at": _utc(start),
+                "when": f"{_utc(start):%Y-%m-%d %H:%M UTC}",
+                "topic": name,
+                "posts": figures.posts,
+            }
+            for name, steps in lines
+            for start, figures in steps
+            if start + period.step_s <= now_s or len(steps) == 1
+        ]
+    )
+    names = [name for name, _ in lines]
+    chart = (
+        alt.Chart(data)
+        .mark_line(strokeWidth=2, interpolate="monotone")
+        .encode(
+            x=_time("at", period),
+            y=alt.Y(
+                "posts:Q",
+                title=f"posts per {step_words(period.step_s)}",
+                axis=alt.Axis(tickCount=4, tickMinStep=1),
+            ),
+            color=alt.Color(
+                "topic:N", title=None, sort=names, legend=alt.Legend(orient="top", labelLimit=160)
+            ),
+            strokeDash=alt.StrokeDash("topic:N", sort=names, legend=None),
+            tooltip=[
+                alt.Tooltip("when:N", title="from"),
+                alt.Tooltip("topic:N"),
+                alt.Tooltip("posts:Q", format=","),
+            ],
+        )
+    )
+    return framed(chart, 170)
+
+
+def framed(chart: Any, height: int) -> Any:
+    """The chart without the air that a card around it gives already."""
+    return chart.properties(
+        height=height, padding={"left": 0, "right": 6, "top": 14, "bottom": 0}
+    ).configure_axis(titlePadding=4, labelPadding=4, titleFontSize=11, labelFontSize=11)
+
+
+def step_words(step_s: int) -> str:
+    """A step's width in words."""
+    for unit, width in (("day", 86_400), ("h", 3600), ("min", 60)):
+        if step_s % width == 0:
+            n = step_s // width
+            return unit if n == 1 else f"{n} {unit}"
+    return f"{step_s} s"
+
+
+def _unit(metric: TrendMetric, period: Period) -> str:
+    return f"posts per {step_words(period.step_s)}" if metric.kind == "count" else metric.title
+
+
+def _axis_format(metric: TrendMetric) -> str:
+    return {"count": "~s", "share": "%", "points": "+d"}[metric.kind]
+
+
+def _time(field: str, period: Period) -> Any:
+    if period.length_s <= 86_400:
+        shown = "%H:%M"
+    else:
+        shown = "%d %b %H:%M" if period.length_s <= 3 * 86_400 else "%d %b"
+    return alt.X(
+        f"{field}:T",
+        title="time (UTC)",
+        scale=alt.Scale(type="utc", nice=False),
+        axis=alt.Axis(format=shown, tickCount=7, labelOverlap=True, grid=False),
+    )
+
+
+def _utc(second: int) -> datetime:
+    return datetime.fromtimestamp(second, UTC)
