@@ -6,8 +6,6 @@ not; an action's error is never swallowed.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -17,6 +15,7 @@ import streamlit as st
 from dashboard import page
 from dashboard.desk import Desk, open_desk
 from dashboard.people import MAY, Person, Role, require
+from dashboard.signed_in import signed_in
 from dashboard.writer import TopicWriter, Writer
 from stream.errors import TidegateError
 
@@ -38,15 +37,8 @@ def at_desk() -> Iterator[Desk]:
 
 
 def person() -> Person | None:
-    """Who is at this browser; None: nobody is signed in.
-
-    Without sign-in, on loopback, everybody may do everything, and each browser is another person:
-    else two of them would have the same post in hand.
-    """
-    cookie = st.context.cookies.get("_streamlit_xsrf") or st.session_state.setdefault(
-        "browser", secrets.token_hex(8)
-    )
-    return Person("local", Role.ADMIN, f"local-{hashlib.sha256(cookie.encode()).hexdigest()[:8]}")
+    """Who is at this browser; None: nobody is signed in."""
+    return signed_in()
 
 
 def actor() -> Person:

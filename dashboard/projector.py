@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ import structlog
 
 from dashboard.broker_watch import BrokerWatch, Sample
 from dashboard.reading import READ_TOPICS, read_records
-from dashboard.store import Batch, Store
+from dashboard.store import Batch, Store, handed_over
 from stream.errors import TidegateError
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.logs import set_up_logs
@@ -62,6 +62,9 @@ class Projector:
         self._error: str | None = None
         self._committed = -1
         self._progress_ms = 0
+        self._read_in_all = 0
+        #: Told after every poll how many records were read, and how many are not yet.
+        self.progress: Callable[[int, int | None], None] | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Read until `stop` is set.
@@ -75,6 +78,12 @@ class Projector:
                 self._look(self._watch.latest)
                 read = self._read() if self._assigned else 0
                 self._beat()
+                self._read_in_all += read
+                if self.progress is not None:
+                    self.progress(self._read_in_all, self._behind() if self._assigned else None)
+                elif handed_over(self._store.path):
+                    log.info("a rebuilt read model takes this one's place")
+                    return
                 if read < _FULL_BATCH and not self._behind():
                     stop.wait(_GATHER_S)
         finally:
@@ -269,14 +278,15 @@ class Projector:
             self._store.tidy(_now_ms())
 
     def _behind(self) -> int | None:
-        """Records on the topics that are not in the read model yet."""
+        """Records on the topics that are not in the read model yet; None: not known."""
         if self._consumer is None:
             return None
         behind = 0
         for partition in self._consumer.assignment():
             end = self._consumer.highwater(partition)
-            if end is not None:
-                behind += max(end - self._consumer.position(partition), 0)
+            if end is None:
+                return None
+            behind += max(end - self._consumer.position(partition), 0)
         return behind
 
 
@@ -324,6 +334,8 @@ def main(argv: Sequence[str]) -> int:
         set_up_logs(settings.log)
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the watch reports what matters
         dashboard = settings.dashboard
+        while handed_over(dashboard.database) and not stop.wait(0.1):
+            pass
         with Store(
             dashboard.database,
             retention_posts=dashboard.retention_posts,

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ RETENTION_DELIVERIES: Final = 50_000
 #: More than any team could judge; the least severe and then the newest go.
 RETENTION_QUEUE: Final = 100_000
 _PRUNE_AUDIT: Final = 50_000
+_HAND_OVER_S: Final = 90.0
 _RETENTION_NOTICES: Final = 100
 _IDS_A_QUERY: Final = 500  # well under SQLite's bound on parameters
 _HELD: Final = (
@@ -91,7 +93,7 @@ class Store:
         self._retention_posts = retention_posts
         self._retention_days = retention_days
         self._retention_audit = retention_audit
-        self._lock = _locked(path)
+        self._lock = locked(path)
         try:
             # Used from more than one thread, never by two at a time: the projector sees to that.
             self._db = sqlite3.connect(
@@ -110,7 +112,7 @@ class Store:
                 migrate(self._db, path)
                 self._remember()
         except BaseException:
-            os.close(self._lock)
+            self._lock.close()
             raise
 
     def __enter__(self) -> Self:
@@ -124,7 +126,7 @@ class Store:
     def close(self) -> None:
         """Close the file and let another projector in."""
         self._db.close()
-        os.close(self._lock)
+        self._lock.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -442,8 +444,23 @@ class Store:
         return row[0] if row else None
 
 
-def _locked(path: Path) -> int:
-    """A lock beside the file, held until the process ends however it ends."""
+class Lock:
+    """A lock beside the file, held until it is closed or the process ends, however it ends."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def close(self) -> None:
+        """Let another one in."""
+        os.close(self._handle)
+
+
+def locked(path: Path) -> Lock:
+    """The lock of whoever writes the file.
+
+    Raises:
+        ReadModelError: somebody else writes it, or the folder cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
@@ -462,7 +479,31 @@ def _locked(path: Path) -> int:
             where=str(path),
             hint="stop it, or choose another file with `--database FILE`",
         ) from exc
-    return lock
+    return Lock(lock)
+
+
+@contextmanager
+def hand_over(path: Path) -> Iterator[None]:
+    """Ask whoever writes the file to let go of it, and not to come back before the end."""
+    marker = _marker(path)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch(mode=0o600)
+    try:
+        yield
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def handed_over(path: Path) -> bool:
+    """Whether a rebuild is about to put another file here; one that died does not count."""
+    try:
+        return time.time() - _marker(path).stat().st_mtime < _HAND_OVER_S
+    except OSError:
+        return False
+
+
+def _marker(path: Path) -> Path:
+    return path.with_name(f"{path.name}.hand-over")
 
 
 @contextmanager

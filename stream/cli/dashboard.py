@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream.cli.options import KafkaOption
-from stream.errors import ConfigError, TidegateError
+from dashboard.people import MAY, Role
+from stream.cli.options import JsonOption, KafkaOption
+from stream.cli.output import print_json, print_table
+from stream.errors import TidegateError
+from stream.logs import set_up_logs
 from stream.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -21,14 +24,28 @@ if TYPE_CHECKING:
 
     from dashboard.process import Command
 
-app = typer.Typer()
+app = typer.Typer(
+    name="dashboard",
+    help="Watch posts being labelled in a web page, until Ctrl-C; who may sign in; rebuild.",
+    invoke_without_command=True,
+)
+
+DatabaseOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="SQLite file of the read model; default: setting `dashboard.database`.",
+        show_default=False,
+    ),
+]
 
 #: A projector that ran for this long is started again when it dies; one that did not has a reason.
 _RESTARTED_AFTER_S = 10.0
 
 
-@app.command("dashboard")
+@app.callback()
 def dashboard(
+    ctx: typer.Context,
     *,
     kafka: KafkaOption = None,
     host: Annotated[
@@ -46,31 +63,19 @@ def dashboard(
             show_default=False,
         ),
     ] = None,
-    database: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="SQLite file of the read model; default: setting `dashboard.database`.",
-            show_default=False,
-        ),
-    ] = None,
+    database: DatabaseOption = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open the page in a browser.")
-    ] = False,
-    allow_remote: Annotated[
-        bool,
-        typer.Option(
-            "--allow-remote",
-            help="Listen where other machines can reach it. There is no sign-in yet: everybody who "
-            "reaches the page reads every post.",
-        ),
     ] = False,
 ) -> None:
     """Watch posts being labelled in a web page, until Ctrl-C.
 
-    Starts two processes and stops both at the end: the projector, which reads `labels` and
-    `dead-letters` into the read model, and the page.
+    Starts two processes and stops both at the end: the projector, which reads labels, decisions,
+    reviews, alerts and the rest into the read model, and the page. Where other machines can reach
+    the page, people have to sign in: `tidegate dashboard add-user` names them.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     settings = load_settings(
         {
             "kafka.bootstrap": kafka,
@@ -79,28 +84,24 @@ def dashboard(
             "dashboard.database": database,
         }
     )
-    run(settings, browser=not no_browser, allow_remote=allow_remote)
+    run(settings, browser=not no_browser)
 
 
-def run(settings: Settings, *, browser: bool, allow_remote: bool) -> None:
+def run(settings: Settings, *, browser: bool) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises:
-        ConfigError: the address is not on this machine and nobody allowed that, or is taken.
+        ConfigError: others can reach the address and nobody can sign in, or it is taken.
         MissingExtraError: the dashboard's packages are not installed.
         BrokerError: the broker does not answer.
         TidegateError: the page or the projector ended.
     """
     from dashboard import process
+    from dashboard.sign_in import sign_in_mode
     from stream.kafka.preflight import check_broker
 
     listen = settings.dashboard.host
-    if not process.is_loopback(listen) and not allow_remote:
-        raise ConfigError(
-            f"`{listen}` can be reached from other machines, and the dashboard has no sign-in yet",
-            hint="listen on 127.0.0.1 and use an SSH tunnel, or give --allow-remote where everybody "
-            "who reaches it may read every post",
-        )
+    sign_in_mode(settings.dashboard)
     process.require_extra()
     port = process.free_port(listen, settings.dashboard.port)
     check_broker(settings.kafka)
@@ -114,8 +115,6 @@ def run(settings: Settings, *, browser: bool, allow_remote: bool) -> None:
         if stop.is_set():
             return
         url = f"http://{f'[{listen}]' if ':' in listen else listen}:{port}"
-        if not process.is_loopback(listen):
-            _say("warning: no sign-in: everybody who reaches this page reads every post")
         _say(f"dashboard: {url}  (Ctrl-C ends it)")
         if browser:
             webbrowser.open(url)
@@ -143,3 +142,91 @@ def _watch(
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+@app.command("add-user")
+def add_user(
+    name: Annotated[str, typer.Argument(help="The name to sign in with.")],
+    role: Annotated[
+        Role, typer.Option(help="What the user may do; each role may what the one before may.")
+    ] = Role.VIEWER,
+    *,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+) -> None:
+    """Let somebody sign in, or give a user another role and password.
+
+    Asks for the password twice. It is kept as its scrypt hash, in a file that only you can read
+    (setting `dashboard.users`).
+    """
+    from dashboard.sign_in import save_user
+
+    settings = load_settings()
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    save_user(settings.dashboard.users, name, role, password)
+    _say(f"{name} may sign in, with the role {role}: {MAY[role]}")
+
+
+@app.command("remove-user")
+def remove(name: Annotated[str, typer.Argument(help="The name to take away.")]) -> None:
+    """Take a user away; who is signed in is out with the next click."""
+    from dashboard.sign_in import remove_user
+
+    remove_user(load_settings().dashboard.users, name)
+    _say(f"{name} cannot sign in any more")
+
+
+@app.command("users")
+def users(*, json: JsonOption = False) -> None:
+    """List who may sign in by name."""
+    from dashboard.sign_in import installation_secret, load_users, pseudonym
+
+    path = load_settings().dashboard.users
+    secret = installation_secret(path)
+    rows = [(u.name, u.role.value, pseudonym(u.name, secret)) for u in load_users(path).values()]
+    if json:
+        print_json([dict(zip(("name", "role", "pseudonym"), row, strict=True)) for row in rows])
+    else:
+        print_table([("name", "left"), ("role", "left"), ("pseudonym", "left")], rows)
+
+
+@app.command("rebuild")
+def rebuild(
+    *, kafka: KafkaOption = None, database: DatabaseOption = None, json: JsonOption = False
+) -> None:
+    """Make the read model anew from the topics, and swap it in when it has caught up.
+
+    A dashboard may go on meanwhile. What the topics do not hold any more (counts of old days, the
+    audit of old decisions) is taken over from the old file.
+    """
+    from dashboard.rebuild import rebuild as made_anew
+    from stream.cli.progress import records_progress
+    from stream.kafka.preflight import check_broker
+
+    settings = load_settings({"kafka.bootstrap": kafka, "dashboard.database": database})
+    check_broker(settings.kafka)
+    set_up_logs(settings.log)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with records_progress("rebuilding") as told:
+        done = made_anew(settings, told, stop)
+    if done is None:
+        raise TidegateError("stopped: the read model is as it was")
+    if json:
+        print_json(
+            {
+                "records": done.records,
+                "carried": done.carried,
+                "elapsed_s": round(done.elapsed_s, 1),
+            }
+        )
+    else:
+        _say(
+            f"{done.records:,} records in {done.elapsed_s:.0f} s: {settings.dashboard.database};"
+            f" {done.carried:,} audit entries taken over"
+        )

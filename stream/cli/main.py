@@ -29,6 +29,7 @@ MODULES = (
     "policy",
     "worker",
     "dashboard",
+    "audit",
     "topics",
     "config",
     "reviews",

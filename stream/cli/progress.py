@@ -54,3 +54,26 @@ def progress_of(source: FileSource, what: str) -> Iterator[Callable[[int], None]
                 progress.update(task, completed=source.bytes_read * share, lines=lines)
 
         yield done
+
+
+@contextmanager
+def records_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Gives a function that is told how many records are done, and how many are left (or None)."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _left: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), _Records(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def told(done: int, left: int | None) -> None:
+            progress.update(task, completed=done, total=None if left is None else done + left)
+
+        yield told
+
+
+class _Records(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = task.completed / task.elapsed if task.elapsed else 0.0
+        return Text(f"{task.completed:,.0f} records  {rate:,.0f}/s", style="progress.data.speed")

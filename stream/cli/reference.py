@@ -31,16 +31,21 @@ def _described(path: str, command: Any) -> Iterator[str]:
         full = f"{path} {name}"
         if getattr(inner, "commands", None):
             yield f"## `{full}`\n\n{_text(inner.help)}\n"
+            yield from _options(inner)
             yield from _described(full, inner)
             continue
         level = "##" if path == "tidegate" else "###"
         arguments = " ".join(_argument(p) for p in inner.params if not _is_option(p))
         usage = " ".join(part for part in (full, "[OPTIONS]", arguments) if part)
         yield f"{level} `{full}`\n\n{_text(inner.help)}\n\n    {usage}\n"
-        rows = [(_name(p), _help(p)) for p in inner.params if not getattr(p, "hidden", False)]
-        if rows:
-            yield "| | |\n|---|---|"
-            yield "\n".join(f"| `{_cell(name)}` | {_cell(text)} |" for name, text in rows) + "\n"
+        yield from _options(inner)
+
+
+def _options(command: Any) -> Iterator[str]:
+    rows = [(_name(p), _help(p)) for p in command.params if not getattr(p, "hidden", False)]
+    if rows:
+        yield "| | |\n|---|---|"
+        yield "\n".join(f"| `{_cell(name)}` | {_cell(text)} |" for name, text in rows) + "\n"
 
 
 def _is_option(parameter: Any) -> bool:

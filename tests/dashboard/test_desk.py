@@ -57,8 +57,8 @@ def working(path: Path, writer: MemoryWriter | None = None) -> Iterator[Workplac
         yield Workplace(desk, reader.db, writer or MemoryWriter())
 
 
-def claim(at: Workplace, who: Person, now_ms: int = NOW, **more: bool) -> Claim:
-    found = at.desk.claim_next(at.model, who.pseudonym, now_ms, **more)
+def claim(at: Workplace, who: Person, now_ms: int = NOW, *, passed: bool = False) -> Claim:
+    found = at.desk.claim_next(at.model, who.pseudonym, now_ms, passed=passed)
     assert found is not None
     return found
 

@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 from dashboard import process
+from dashboard.people import Role
+from dashboard.sign_in import save_user
 from stream.errors import ConfigError, MissingExtraError
 from stream.kafka.admin import open_admin
 from stream.settings import Settings, load_settings
@@ -81,8 +83,8 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPat
 def test_an_address_that_others_reach_is_refused(run_tidegate: RunTidegate) -> None:
     done = run_tidegate("dashboard", "--host", "0.0.0.0", "--no-browser")
     assert done.returncode == 2
-    assert "no sign-in yet" in done.stderr
-    assert "--allow-remote" in done.stderr
+    assert "nobody can sign in yet" in done.stderr
+    assert "tidegate dashboard add-user" in done.stderr
 
 
 def test_without_a_broker_it_says_so_and_leaves(run_tidegate: RunTidegate) -> None:
@@ -95,11 +97,11 @@ def test_killed_it_leaves_nothing_running(embedded_broker: Broker, tmp_path: Pat
     kafka = kafka_settings(embedded_broker)
     with open_admin(kafka) as admin:
         admin.create_missing()
+    save_user(tmp_path / ".tidegate" / "users.json", "ann", Role.VIEWER, "three short words")
     log = tmp_path / "log"
     with log.open("w") as stderr:
         command = subprocess.Popen(
-            [TIDEGATE, "dashboard", "--no-browser", "--port", "0", "--host", "0.0.0.0",
-             "--allow-remote"],
+            [TIDEGATE, "dashboard", "--no-browser", "--port", "0", "--host", "0.0.0.0"],
             stderr=stderr, env=clean_environment(kafka_environment(kafka)), cwd=tmp_path,
         )  # fmt: skip
     try:
@@ -108,7 +110,6 @@ def test_killed_it_leaves_nothing_running(embedded_broker: Broker, tmp_path: Pat
             assert command.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        assert "warning: no sign-in" in log.read_text()
         assert process.is_ready("0.0.0.0", int(found[1]))
         children = psutil.Process(command.pid).children(recursive=True)
         assert len(children) == 2

@@ -222,6 +222,13 @@ def test_dashboard_and_its_health_check(
     command = [str(port) if each == "8501" else each for each in services["dashboard"]["command"]]
     assert str(port) in command
     assert not healthy()
+    # It listens where others reach it, so somebody has to be able to sign in.
+    assert run_tidegate(*command, env=environment).returncode == 2
+    added = run_tidegate(
+        "dashboard", "add-user", "ann", "--password-stdin",
+        env=environment, stdin="three short words\n",
+    )  # fmt: skip
+    assert added.returncode == 0, added.stderr
     dashboard = start_tidegate(*command, env=environment)
     assert _becomes(healthy, True)
     dashboard.terminate()
