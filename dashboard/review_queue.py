@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import streamlit as st
 
-from dashboard import acting, actions, page
+from dashboard import acting, actions, headline, page
 from dashboard.desk import Claim
 from dashboard.languages import language_code, language_name
 from dashboard.people import Person, Role
@@ -108,27 +108,26 @@ def desk(person: Person) -> None:
         return
     now = page.now_ms()
     with page.reading() as reader, acting.at_desk() as at_desk:
-        claim = None
-        if reader is not None:
-            if post_id := st.query_params.pop("post", None):
-                with acting.attempt("This post cannot be reviewed now"):
-                    at_desk.claim(reader.db, post_id, person.pseudonym, now)
-            claim = at_desk.claim_next(reader.db, person.pseudonym, now, **_wanted(person))
-            case = None if claim is None else _case(reader, claim)
-            undo = _undo_words(person)
-        if claim is None or case is None:
-            state["review_claim"] = None
-            acting.show_failure()
-            _nothing_to_do(person, reader, at_desk.in_hand(now), undo if reader else None)
+        if reader is None:
+            headline.first_steps()
             return
+        if post_id := st.query_params.pop("post", None):
+            with acting.attempt("This post cannot be reviewed now"):
+                at_desk.claim(reader.db, post_id, person.pseudonym, now)
+        claim = at_desk.claim_next(reader.db, person.pseudonym, now, **_wanted(person))
+        case = None if claim is None else _case(reader, claim)
     state["review_claim"] = claim
+    if claim is None or case is None:
+        acting.show_failure()
+        _nothing_to_do(person)
+        return
     stretch = state.get("review_stretch") or ReviewStretch(now, now)
     state["review_stretch"] = stretch = stretch.at(now)
     data = case_data(
         case, policy_in_force(), threshold_of, page.settings().dashboard.reason_required, now
     )
     data["seq"] = state.get("review_seq", 0)
-    data["undo"] = undo
+    data["undo"] = _undo_words(person)
     data["failure"] = acting.failure()
     data["reminder"] = (
         f"You have reviewed {stretch.posts:,} posts in {page.span((now - stretch.began_ms) / 1000)}"
@@ -259,25 +258,23 @@ def _on_break() -> None:
         st.space("medium")
 
 
-def _nothing_to_do(person: Person, reader: Reader | None, in_hand: int, undo: str | None) -> None:
-    """Nothing for this person: what there is, in whose hands, and what may be taken back."""
-    wanted = _wanted(person)
-    passed = 0 if reader is None else passed_count(reader.db, person.pseudonym)
-    waiting = 0 if reader is None else sum(count.posts for count in queue_counts(reader.db))
-    reviewed = len(st.session_state.get("review_said", {}))
+@st.fragment(run_every=2)
+def _nothing_to_do(person: Person) -> None:
+    """Nothing for this person: what there is, in whose hands, and what may be taken back.
 
-    @st.fragment(run_every=2)
-    def look() -> None:
-        if st.session_state.get("review_break_ms"):
+    It looks again every two seconds, and shows a post as soon as there is one.
+    """
+    wanted, now = _wanted(person), page.now_ms()
+    with page.reading() as reader, acting.at_desk() as at_desk:
+        if reader is None:
             return
-        with page.reading() as again, acting.at_desk() as at_desk:
-            found = again and at_desk.claim_next(
-                again.db, person.pseudonym, page.now_ms(), **wanted
-            )
-        if found:
+        if at_desk.claim_next(reader.db, person.pseudonym, now, **wanted) is not None:
             st.rerun(scope="app")
-
-    look()
+        in_hand = at_desk.in_hand(now)
+        passed = passed_count(reader.db, person.pseudonym)
+        waiting = sum(count.posts for count in queue_counts(reader.db))
+    undo = _undo_words(person)
+    reviewed = len(st.session_state.get("review_said", {}))
     with st.container(border=True, horizontal_alignment="center", gap="medium"):
         st.space("medium")
         title = "The queue is empty" if not waiting else "Nothing here for you"
@@ -291,8 +288,8 @@ def _nothing_to_do(person: Person, reader: Reader | None, in_hand: int, undo: st
             said.append(f"**{passed:,}** that you skipped or escalated: *Passed too* shows them.")
         if wanted["languages"]:
             said.append("Other languages are filtered out.")
-        if waiting and not said:
-            said.append(f"**{waiting:,}** wait for somebody else, or for an administrator.")
+        if waiting and not (in_hand or passed or wanted["languages"] or wanted["escalated"]):
+            said.append(f"**{waiting:,}** were judged just now, or wait for an administrator.")
         said.append("A post that the policy sends to review appears here by itself.")
         st.markdown("  \n".join(said), text_alignment="center")
         if undo:

@@ -1,0 +1,267 @@
+"""Review as moderators use it: the real command, a real broker, Chromium, the keyboard."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from kafka import KafkaProducer
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+
+from stream.decisions.stored import stored_reviews
+from stream.kafka.admin import open_admin
+from stream.kafka.client import kafka_python_config
+from stream.kafka.embedded import EmbeddedBroker
+from stream.outcomes import Review
+from stream.policy import load_policy
+from stream.records import encode
+from stream.settings import KafkaSettings
+from stream.topics import DECISIONS, LABELS
+from tests.conftest import TIDEGATE, clean_environment, kafka_environment, kafka_settings
+from tests.dashboard.desk_feed import decisions_on, queued_labels
+from tests.dashboard.label_feed import Made
+from tests.dashboard.test_browser import CHROMIUM, NASTY
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+]
+
+THREAT = ("I will find you, number {}, and break your neck", "threat", 0.3)
+
+
+class Office:
+    """A running dashboard with a broker of its own."""
+
+    def __init__(self, url: str, broker: EmbeddedBroker, kafka: KafkaSettings) -> None:
+        self.url = url
+        self.broker = broker
+        self.kafka = kafka
+        self._next = 500_000
+
+    def queue(self, texts: list[str]) -> list[str]:
+        """Send posts that the policy wants a person to see; their ids, in the queue's order."""
+        now_ms = time.time_ns() // 1_000_000
+        made = queued_labels(now_ms, [(text, "threat", 0.3) for text in texts], first=self._next)
+        self._next += len(made)
+        self._send(made)
+        return [each.label.post_id for each in made]
+
+    def _send(self, made: list[Made]) -> None:
+        config = kafka_python_config(self.kafka)
+        decisions = decisions_on(made, load_policy())
+        assert {decision.action for decision in decisions} == {"review"}
+        with closing(KafkaProducer(**config, linger_ms=5)) as producer:
+            for topic, records in (
+                (LABELS, [each.label for each in made]),
+                (DECISIONS, decisions),
+            ):
+                name = topic.full_name(self.kafka.topic_prefix)
+                for each, record in zip(made, records, strict=True):
+                    producer.send(name, encode(record), partition=each.partition)
+            producer.flush()
+
+    def reviews(self) -> list[Review]:
+        """What is on the topic."""
+        # On a thread of its own: this one has Playwright's event loop.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: list(stored_reviews(self.kafka))).result()
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    folder = tmp_path_factory.mktemp("office")
+    with EmbeddedBroker() as broker:
+        kafka = kafka_settings(broker, request_timeout_s=4.0)
+        with open_admin(kafka) as admin:
+            admin.create_missing()
+        log = folder / "log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [TIDEGATE, "dashboard", "--no-browser", "--port", "0"],
+                stdin=subprocess.DEVNULL,
+                stderr=stderr,
+                env=clean_environment(
+                    kafka_environment(kafka) | {"TIDEGATE_KAFKA__REQUEST_TIMEOUT_S": "4"}
+                ),
+                cwd=folder,
+                text=True,
+            )
+        try:
+            deadline = time.monotonic() + 90
+            while not (found := re.search(r"http://\S+", log.read_text())):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+            yield Office(found[0], broker, kafka)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def moderator(browser: Browser, office: Office) -> Iterator[Callable[[], Page]]:
+    """`moderator()`: Review in a browser of somebody's own, which asks no other host."""
+    contexts = []
+    outside: list[str] = []
+    thrown: list[str] = []
+
+    def note(request: Request) -> None:
+        if not request.url.startswith((office.url, "data:", "blob:")):
+            outside.append(request.url)
+
+    def go() -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 720})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", note)
+        page.on("pageerror", lambda error: thrown.append(str(error)))
+        page.on("dialog", lambda dialog: thrown.append(dialog.message))
+        page.goto(f"{office.url}/review")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert not outside, "the page asked another host"
+    assert not thrown
+
+
+def shown(page: Page) -> str:
+    """The id of the post on the desk, once it is ready for a key."""
+    desk = page.locator(".desk[data-post]:not(.busy)")
+    expect(desk).to_be_visible(timeout=60_000)
+    return desk.get_attribute("data-post") or ""
+
+
+def press(page: Page, key: str, after: str) -> str | None:
+    """Press a key that ends the post in hand; the next one's id, None: there is none."""
+    page.keyboard.press(key)
+    done = page.locator(f'.desk:not([data-post="{after}"]):not(.busy)')
+    nothing = page.get_by_text(re.compile("The queue is empty|Nothing here for you"))
+    expect(done.or_(nothing).first).to_be_visible(timeout=60_000)
+    return None if nothing.count() else shown(page)
+
+
+def empty(page: Page) -> None:
+    expect(page.get_by_text("The queue is empty")).to_be_visible(timeout=60_000)
+
+
+def test_what_people_write_does_no_harm(office: Office, moderator: Callable[[], Page]) -> None:
+    texts = {f"{text} I will find you and break your neck": name for name, text in NASTY.items()}
+    ids = office.queue(list(texts))
+    page = moderator()
+    left = set(ids)
+    current: str | None = shown(page)
+    while current is not None:
+        left.discard(current)
+        assert page.locator(".desk p.text.whole").count() == 0, "veiled until asked for"
+        page.keyboard.press("v")
+        expect(page.locator(".desk p.text.whole")).to_be_visible()
+        page.wait_for_timeout(150)
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img[src*='127.0.0.1:9'], img[src='x'], .desk a").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert page.locator(".desk").evaluate(
+            "d => [...d.children].every(e => e.getBoundingClientRect().right <= innerWidth + 1)"
+        )
+        # The keys stay in the window, whatever the text's length, and read from the left.
+        keys = page.locator(".keys")
+        box = keys.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 720
+        assert keys.locator("button").first.inner_text().split() == ["A", "Allow"]
+        current = press(page, "a", current)
+    assert not left
+    empty(page)
+
+
+def test_ten_posts_by_keyboard_with_one_undo(office: Office, moderator: Callable[[], Page]) -> None:
+    before = len(office.reviews())
+    ids = office.queue([THREAT[0].format(n) for n in range(10)])
+    page = moderator()
+    seen = [shown(page)]
+    page.keyboard.press("v")
+    expect(page.locator(".desk mark").first).to_have_text(
+        re.compile("i will find you", re.IGNORECASE)
+    )
+    # A note; letters typed into it are no decisions, and `c` and `r` are not Streamlit's.
+    page.keyboard.press("n")
+    page.keyboard.type("clear case, referred")
+    page.keyboard.press("Escape")
+    page.keyboard.press("h")
+    expect(page.get_by_text("Hide: why?")).to_be_visible()
+    for n, key in enumerate(("Enter", "a", "f", "a", "a", "f", "a", "a", "a")):
+        following = press(page, key, seen[-1])
+        assert following is not None
+        # What is confirmed is on the topic before the next post shows.
+        written = office.reviews()[before:]
+        assert [review.post_id for review in written] == seen
+        assert len(written) == n + 1
+        seen.append(following)
+    assert seen == ids
+    assert press(page, "u", seen[-1]) == seen[-2], "the post is in hand again"
+    page.keyboard.press("l")
+    following = press(page, "1", seen[-2])
+    assert following == seen[-1]
+    assert press(page, "a", following) is None
+    empty(page)
+    written = office.reviews()[before:]
+    assert [review.verdict for review in written] == ["decide"] * 9 + ["undo"] + ["decide"] * 2
+    assert [review.action for review in written] == [
+        "hide", "allow", "flag", "allow", "allow", "flag", "allow", "allow", "allow", None, "limit", "allow",
+    ]  # fmt: skip
+    assert written[0].reason == "violence-threats"
+    assert written[0].note == "clear case, referred"
+    assert written[9].undoes == written[8].review_id
+    assert len({review.reviewer for review in written}) == 1
+
+
+def test_two_browsers_never_see_the_same_post(
+    office: Office, moderator: Callable[[], Page]
+) -> None:
+    ids = office.queue([THREAT[0].format(n) for n in range(20, 32)])
+    pages = [moderator(), moderator()]
+    seen: list[list[str]] = [[], []]
+    at: list[str | None] = [shown(page) for page in pages]
+    while any(at):
+        assert at[0] != at[1]
+        for n, page in enumerate(pages):
+            current = at[n]
+            if current is not None:
+                seen[n].append(current)
+                at[n] = press(page, "a", current)
+    assert not set(seen[0]) & set(seen[1])
+    assert sorted(seen[0] + seen[1]) == sorted(ids)
+    assert len(seen[0]) >= 4
+    assert len(seen[1]) >= 4
+    for page in pages:
+        empty(page)
+
+
+def test_what_the_broker_did_not_confirm_stays(
+    office: Office, moderator: Callable[[], Page]
+) -> None:
+    office.queue([THREAT[0].format(40)])
+    page = moderator()
+    current = shown(page)
+    office.broker.stop()
+    page.keyboard.press("a")
+    expect(page.locator(".desk .failure")).to_contain_text("did not confirm", timeout=90_000)
+    assert shown(page) == current
