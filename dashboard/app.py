@@ -6,6 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.signed_in import gate
+
 _HERE = Path(__file__).parent
 
 # A file, because Streamlit's named icons would be fetched from a font server for the tab.
@@ -13,6 +15,9 @@ st.set_page_config(
     page_title="Tidegate", page_icon=_HERE / "components" / "icon.svg", layout="wide"
 )
 st.logo(_HERE / "components" / "logo.svg", size="large")
+
+# Before any page: who is not signed in, where that is needed, sees nothing else.
+gate()
 
 page = st.navigation(
     [
