@@ -10,8 +10,18 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from dashboard.database import Database
-from dashboard.projection import COARSE_S, FINE_S, SCORE_DAY_S, SCORE_HOUR_S, latency_bin
+from dashboard.projection import (
+    COARSE_S,
+    FINE_S,
+    SCORE_BINS,
+    SCORE_DAY_S,
+    SCORE_HOUR_S,
+    latency_bin,
+)
 
 
 class Counted(NamedTuple):
@@ -28,6 +38,10 @@ class Counted(NamedTuple):
     scores: bytes | None
 
 
+#: How a histogram of scores is stored: posts by hundredth.
+STORED_COUNTS: Final = np.dtype("<u4")
+Counts = npt.NDArray[np.int64]
+_SCORES_KEY: Final = "width_s = ? AND label = ? AND start_s = ? AND models = ? AND language = ?"
 _ROLLUP_KEY: Final = (
     "width_s = ? AND start_s = ? AND source = ? AND language = ? AND sentiment = ? AND toxicity = ?"
 )
@@ -41,7 +55,7 @@ class Deltas:
         self.labelled: Counter[int] = Counter()
         self.latency: Counter[tuple[int, int]] = Counter()
         self.models: Counter[int] = Counter()
-        self.scores: Counter[tuple[int, int, int, str, int, int]] = Counter()
+        self.scores: dict[tuple[int, int, int, int, str], list[bytes]] = {}
 
     def count(self, post: Counted, sign: int) -> None:
         """Add a post (`sign` 1) or take it back (-1)."""
@@ -53,11 +67,9 @@ class Deltas:
         self.latency[labelled_s - labelled_s % FINE_S, bin_] += sign
         self.models[post.models] += sign
         if post.scores:
-            scores = self.scores
             hour_s = posted_s - posted_s % SCORE_HOUR_S
-            kind = (post.score_set, hour_s, post.models, post.language)
-            for label, bin_ in enumerate(post.scores):
-                scores[(*kind, label, bin_)] += sign
+            kind = (sign, post.score_set, hour_s, post.models, post.language)
+            self.scores.setdefault(kind, []).append(post.scores)
 
     def write(self, connection: Database, score_sets: Mapping[int, str]) -> None:
         """Apply the changes; a count that falls to nothing leaves no row."""
@@ -106,24 +118,37 @@ class Deltas:
         )
 
     def _write_scores(self, connection: Database, score_sets: Mapping[int, str]) -> None:
-        counts: Counter[tuple[int, str, int, int, str, int]] = Counter()
-        names = {
-            set_id: score_sets[set_id].split(" ") for set_id in {key[0] for key in self.scores}
-        }
-        for (set_id, hour_s, models, language, label, bin_), n in self.scores.items():
-            name = names[set_id][label]
-            day_s = hour_s - hour_s % SCORE_DAY_S
-            counts[SCORE_HOUR_S, name, hour_s, models, language, bin_] += n
-            counts[SCORE_DAY_S, name, day_s, models, language, bin_] += n
-        rows = sorted((*key, n) for key, n in counts.items() if n)
+        changes: dict[tuple[int, str, int, int, str], Counts] = {}
+        for (sign, set_id, hour_s, models, language), scores in self.scores.items():
+            names = score_sets[set_id].split(" ")
+            bins = np.frombuffer(b"".join(scores), np.uint8).reshape(-1, len(names))
+            for column, name in enumerate(names):
+                counts = sign * np.bincount(bins[:, column], minlength=SCORE_BINS)
+                for width_s in (SCORE_HOUR_S, SCORE_DAY_S):
+                    key = (width_s, name, hour_s - hour_s % width_s, models, language)
+                    known = changes.get(key)
+                    changes[key] = counts if known is None else known + counts
+        rows, empty = [], []
+        for key, counts in changes.items():
+            held = connection.execute(
+                f"SELECT counts FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
+                key,
+            ).fetchone()
+            if held is not None:
+                counts = counts + np.frombuffer(held[0], STORED_COUNTS)  # noqa: PLW2901
+            # A bucket that was tidied away and is corrected now would be negative: it stays empty.
+            counts = np.maximum(counts, 0)  # noqa: PLW2901
+            if counts.any():
+                rows.append((*key, counts.astype(STORED_COUNTS).tobytes()))
+            else:
+                empty.append(key)
         connection.executemany(
-            "INSERT INTO score_rollups VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (width_s, label, start_s, models, language, bin)"
-            " DO UPDATE SET posts = score_rollups.posts + excluded.posts",
+            "INSERT INTO score_rollups VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (width_s, label, start_s, models, language)"
+            " DO UPDATE SET counts = excluded.counts",
             rows,
         )
         connection.executemany(
-            "DELETE FROM score_rollups WHERE width_s = ? AND label = ? AND start_s = ?"
-            " AND models = ? AND language = ? AND bin = ? AND posts <= 0",
-            [row[:-1] for row in rows if row[-1] < 0],
+            f"DELETE FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
+            empty,
         )

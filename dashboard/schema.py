@@ -117,9 +117,8 @@ CREATE TABLE score_rollups (
     start_s INTEGER NOT NULL,
     models INTEGER NOT NULL,
     language TEXT NOT NULL,
-    bin INTEGER NOT NULL,
-    posts INTEGER NOT NULL,
-    PRIMARY KEY (width_s, label, start_s, models, language, bin)
+    counts BLOB NOT NULL,
+    PRIMARY KEY (width_s, label, start_s, models, language)
 ) WITHOUT ROWID;
 
 CREATE TABLE decisions (

@@ -12,8 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from dashboard.database import Database
 from dashboard.projection import SCORE_BINS, SCORE_DAY_S, SCORE_HOUR_S
+from dashboard.rollup import STORED_COUNTS
 
 
 class ThresholdFigures(NamedTuple):
@@ -86,13 +89,13 @@ def histogram(
     if models is not None:
         sql += " AND models = ?"
         values.append(models)
-    counts = [0] * SCORE_BINS
-    for bin_, posts in db.execute(
-        "SELECT bin, CAST(sum(posts) AS BIGINT) FROM score_rollups WHERE width_s = ? AND label = ?"  # noqa: S608  placeholders only
-        f" AND start_s >= ? AND start_s < ?{sql} GROUP BY bin",
+    rows = db.execute(
+        "SELECT counts FROM score_rollups WHERE width_s = ? AND label = ?"  # noqa: S608  placeholders only
+        f" AND start_s >= ? AND start_s < ?{sql}",
         [width_s, label, begin_s, to_s, *values],
-    ):
-        counts[bin_] = posts
+    ).fetchall()
+    held = np.frombuffer(b"".join(row[0] for row in rows), STORED_COUNTS).reshape(-1, SCORE_BINS)
+    counts = held.sum(axis=0, dtype=np.int64).tolist()
     return Histogram(label, tuple(counts))
 
 
