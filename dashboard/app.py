@@ -53,6 +53,12 @@ page = st.navigation(
             help="What fires and what fired: the chart that made it, examples, acknowledge, mute.",
         ),
         st.Page(
+            _HERE / "app_pages" / "models.py",
+            title="Models",
+            icon=":material/model_training:",
+            help="What labels the posts: cards, dev figures, calibration, drift, overrides.",
+        ),
+        st.Page(
             _HERE / "app_pages" / "audit.py",
             title="Audit",
             icon=":material/receipt_long:",
