@@ -16,7 +16,6 @@ from dashboard import page
 from dashboard.desk import Desk, open_desk
 from dashboard.people import MAY, Person, Role, require
 from dashboard.signed_in import signed_in
-from dashboard.signed_in import signed_in
 from dashboard.writer import TopicWriter, Writer
 from stream.errors import TidegateError
 

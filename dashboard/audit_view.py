@@ -83,7 +83,7 @@ def wanted() -> AuditFilter:
 
 
 @st.cache_data(ttl=60, max_entries=4)
-def _verified(_database: str, _asked: int) -> Verified | None:
+def _verified(database: str, asked: int) -> Verified | None:  # noqa: ARG001 - they key the cache
     """Every chain read through; kept for a minute, for it reads everything."""
     with page.reading() as reader:
         if reader is None:
