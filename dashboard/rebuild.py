@@ -172,8 +172,8 @@ def _carry_rollups(old: Path, fresh: Path) -> None:
         db.execute(
             "INSERT INTO score_rollups SELECT s.width_s, s.label, s.start_s, n.id, s.language,"
             " s.counts FROM old.score_rollups AS s JOIN old.models AS o ON o.id = s.models"
-            " JOIN models AS n ON n.models = o.models WHERE s.width_s = 86400 AND s.start_s <"
-            " coalesce((SELECT min(start_s) FROM score_rollups WHERE width_s = 86400), 9e15)"
+            " JOIN models AS n ON n.models = o.models WHERE s.start_s + s.width_s <="
+            " coalesce((SELECT min(start_s) FROM score_rollups), 9e15)"
         )
         db.execute("COMMIT")
 

@@ -124,31 +124,55 @@ class Deltas:
             bins = np.frombuffer(b"".join(scores), np.uint8).reshape(-1, len(names))
             for column, name in enumerate(names):
                 counts = sign * np.bincount(bins[:, column], minlength=SCORE_BINS)
-                for width_s in (SCORE_HOUR_S, SCORE_DAY_S):
-                    key = (width_s, name, hour_s - hour_s % width_s, models, language)
-                    known = changes.get(key)
-                    changes[key] = counts if known is None else known + counts
-        rows, empty = [], []
-        for key, counts in changes.items():
-            held = connection.execute(
-                f"SELECT counts FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
-                key,
-            ).fetchone()
-            if held is not None:
-                counts = counts + np.frombuffer(held[0], STORED_COUNTS)  # noqa: PLW2901
-            # A bucket that was tidied away and is corrected now would be negative: it stays empty.
-            counts = np.maximum(counts, 0)  # noqa: PLW2901
-            if counts.any():
-                rows.append((*key, counts.astype(STORED_COUNTS).tobytes()))
-            else:
-                empty.append(key)
-        connection.executemany(
-            "INSERT INTO score_rollups VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (width_s, label, start_s, models, language)"
-            " DO UPDATE SET counts = excluded.counts",
-            rows,
-        )
-        connection.executemany(
-            f"DELETE FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
-            empty,
-        )
+                key = (SCORE_HOUR_S, name, hour_s, models, language)
+                known = changes.get(key)
+                changes[key] = counts if known is None else known + counts
+        _add_scores(connection, changes)
+
+
+def hours_to_days(connection: Database, before_s: int) -> None:
+    """Put the hours of scores before this second into their days: counted in one of them only."""
+    changes: dict[tuple[int, str, int, int, str], Counts] = {}
+    rows = connection.execute(
+        "SELECT label, start_s, models, language, counts FROM score_rollups"
+        " WHERE width_s = ? AND start_s < ?",
+        (SCORE_HOUR_S, before_s - before_s % SCORE_DAY_S),
+    ).fetchall()
+    for label, start_s, models, language, held in rows:
+        key = (SCORE_DAY_S, label, start_s - start_s % SCORE_DAY_S, models, language)
+        counts = np.frombuffer(held, STORED_COUNTS).astype(np.int64)
+        changes[key] = changes[key] + counts if key in changes else counts
+    _add_scores(connection, changes)
+    connection.executemany(
+        f"DELETE FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
+        [(SCORE_HOUR_S, *row[:-1]) for row in rows],
+    )
+
+
+def _add_scores(
+    connection: Database, changes: Mapping[tuple[int, str, int, int, str], Counts]
+) -> None:
+    rows, empty = [], []
+    for key, counts in changes.items():
+        held = connection.execute(
+            f"SELECT counts FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
+            key,
+        ).fetchone()
+        if held is not None:
+            counts = counts + np.frombuffer(held[0], STORED_COUNTS)  # noqa: PLW2901
+        # A bucket that was tidied away and is corrected now would be negative: it stays empty.
+        counts = np.maximum(counts, 0)  # noqa: PLW2901
+        if counts.any():
+            rows.append((*key, counts.astype(STORED_COUNTS).tobytes()))
+        else:
+            empty.append(key)
+    connection.executemany(
+        "INSERT INTO score_rollups VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (width_s, label, start_s, models, language)"
+        " DO UPDATE SET counts = excluded.counts",
+        rows,
+    )
+    connection.executemany(
+        f"DELETE FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
+        empty,
+    )

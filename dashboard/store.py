@@ -21,12 +21,12 @@ from typing import Any, Final, Self
 from dashboard.errors import ReadModelError
 from dashboard.outcome_store import AUDITED, Outcomes, put_outcomes
 from dashboard.projection import DeadLetterRow, PostRow
-from dashboard.rollup import Counted, Deltas
+from dashboard.rollup import Counted, Deltas, hours_to_days
 from dashboard.schema import migrate
 
 #: Fine rollups, latency and backlog history live this long; coarse rollups are kept.
 FINE_RETENTION_S: Final = 26 * 3600
-#: Scores by the hour; by the day they are kept.
+#: Scores by the hour; then they are put into their day, and kept.
 SCORE_RETENTION_S: Final = 4 * 86_400
 #: Windows of `metrics`.
 MINUTES_RETENTION_S: Final = 2 * 86_400
@@ -243,10 +243,6 @@ class Store:
             for sql, before in (
                 ("DELETE FROM rollups WHERE width_s = 10 AND start_s < ?", oldest_s),
                 (
-                    "DELETE FROM score_rollups WHERE width_s = 3600 AND start_s < ?",
-                    now_ms // 1000 - SCORE_RETENTION_S,
-                ),
-                (
                     "DELETE FROM metrics WHERE width_s = 60 AND start_s < ?",
                     now_ms // 1000 - MINUTES_RETENTION_S,
                 ),
@@ -266,6 +262,7 @@ class Store:
                 ("queue", "post_id", "severity DESC, since_ms DESC", RETENTION_QUEUE),
             ):
                 self._keep_newest(table, key, order, kept)
+            hours_to_days(self._db, now_ms // 1000 - SCORE_RETENTION_S)
             self._tidy_audit()
 
     def _keep_newest(self, table: str, key: str, order: str, kept: int) -> None:

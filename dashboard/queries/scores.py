@@ -2,7 +2,7 @@
 
 Scores are held in bins a hundredth wide, by the hour the post was posted in; a
 label is `task.label`, as rules write it (`toxicity.insult`). Ranges are widened to whole hours,
-and beyond two days to whole days in UTC.
+and where they are older than some days to whole days in UTC.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Drift(NamedTuple):
 
 #: Bins of the population stability index: deciles are what its usual limits were set on.
 PSI_BINS: Final = 10
-_BY_HOUR_UP_TO_S: Final = 2 * SCORE_DAY_S
+#: Hours that are old have become days: each post is in one of them.
+_WIDTHS_S: Final = (SCORE_HOUR_S, SCORE_DAY_S)
 _LEAST_SHARE: Final = 1e-4
 
 
@@ -81,7 +82,6 @@ def histogram(
     models: int | None = None,
 ) -> Histogram:
     """The scores of a label over a range."""
-    width_s, begin_s = _stretch(from_s, to_s)
     sql, values = "", list[object]()
     if languages:
         sql += f" AND language IN ({', '.join('?' * len(languages))})"
@@ -89,11 +89,15 @@ def histogram(
     if models is not None:
         sql += " AND models = ?"
         values.append(models)
-    rows = db.execute(
-        "SELECT counts FROM score_rollups WHERE width_s = ? AND label = ?"  # noqa: S608  placeholders only
-        f" AND start_s >= ? AND start_s < ?{sql}",
-        [width_s, label, begin_s, to_s, *values],
-    ).fetchall()
+    rows = [
+        row
+        for width_s in _WIDTHS_S
+        for row in db.execute(
+            "SELECT counts FROM score_rollups WHERE width_s = ? AND label = ?"  # noqa: S608  placeholders only
+            f" AND start_s >= ? AND start_s < ?{sql}",
+            [width_s, label, from_s - from_s % width_s, to_s, *values],
+        )
+    ]
     held = np.frombuffer(b"".join(row[0] for row in rows), STORED_COUNTS).reshape(-1, SCORE_BINS)
     counts = held.sum(axis=0, dtype=np.int64).tolist()
     return Histogram(label, tuple(counts))
@@ -200,19 +204,17 @@ def _deciles(counts: Sequence[int]) -> list[int]:
 
 
 def _hours(db: Database, label: str, from_s: int, to_s: int) -> float:
-    width_s, begin_s = _stretch(from_s, to_s)
-    row = db.execute(
-        "SELECT min(start_s), max(start_s) FROM score_rollups"
-        " WHERE width_s = ? AND label = ? AND start_s >= ? AND start_s < ?",
-        (width_s, label, begin_s, to_s),
-    ).fetchone()
-    return (row[1] + width_s - row[0]) / 3600 if row[0] is not None else 0.0
-
-
-def _stretch(from_s: int, to_s: int) -> tuple[int, int]:
-    """The width of the rollups to read, and the begin of the first."""
-    width_s = SCORE_HOUR_S if to_s - from_s <= _BY_HOUR_UP_TO_S else SCORE_DAY_S
-    return width_s, from_s - from_s % width_s
+    begins, ends = [], []
+    for width_s in _WIDTHS_S:
+        first, last = db.execute(
+            "SELECT min(start_s), max(start_s) FROM score_rollups"
+            " WHERE width_s = ? AND label = ? AND start_s >= ? AND start_s < ?",
+            (width_s, label, from_s - from_s % width_s, to_s),
+        ).fetchone()
+        if first is not None:
+            begins.append(first)
+            ends.append(last + width_s)
+    return (max(ends) - min(begins)) / 3600 if begins else 0.0
 
 
 def _judged(
@@ -230,7 +232,7 @@ def _judged(
             "SELECT p.score_set, p.scores, d.action, p.language FROM decisions AS d"
             " JOIN posts AS p ON p.post_id = d.post_id"
             " WHERE d.judged = 1 AND d.posted_ms >= ? AND d.posted_ms < ? AND p.retracted = 0",
-            (_stretch(from_s, to_s)[1] * 1000, to_s * 1000),
+            ((from_s - from_s % SCORE_HOUR_S) * 1000, to_s * 1000),
         )
         if set_id in places and scores and (not languages or language in languages)
     ]

@@ -372,6 +372,24 @@ def test_thresholds_from_stored_scores_and_drift(path: Path) -> None:
         assert scores.histogram(reader.db, "toxicity.insult", *at).posts == 0
 
 
+def test_old_hours_of_scores_become_days_and_count_the_same(path: Path) -> None:
+    made = list(stream_of(400, start_ms=START_MS, posts_per_s=0.05))
+    late = (START_MS // 1000 + 20 * 86_400) * 1000
+    at = (START_MS // 1000 - 86_400, START_MS // 1000 + 86_400)
+    with Store(path) as store:
+        store.apply(batch_of(made))
+        with open_reader(path) as reader:
+            assert reader is not None
+            before = scores.histogram(reader.db, "toxicity.toxic", *at)
+        store.tidy(late)
+    with open_reader(path) as reader:
+        assert reader is not None
+        assert before.posts == 400
+        assert scores.histogram(reader.db, "toxicity.toxic", *at) == before
+        widths = reader.db.execute("SELECT DISTINCT width_s FROM score_rollups").fetchall()
+        assert widths == [(86_400,)]
+
+
 def test_a_range_beside_the_period_before(path: Path) -> None:
     start_s = START_MS // 1000 // 300 * 300
     before = list(stream_of(100, start_ms=start_s * 1000, posts_per_s=1.0))
