@@ -96,11 +96,15 @@ class LabelEncoder:
         """The label's JSON; `value` is what `post` was read from, and was scored."""
         assert value is not None
         assert scores is not None
+        post_id = post.id
         return encode(
             _LabelOnTheWire(
                 LABEL_SCHEMA,
-                label_id(post.id, origin, post.rev),
-                post.id,
+                # `label_id`, without the call: it is made for every post.
+                f"{post_id}@{origin.topic}/{origin.partition}/{origin.offset}"
+                if post.rev is None
+                else label_id(post_id, origin, post.rev),
+                post_id,
                 scores.tasks,
                 self._models,
                 labelled_at,

@@ -219,20 +219,22 @@ def _decoded(spans: Sequence[Span]) -> tuple[list[_Item], list[_Item]]:
             continue
         topic, partition = span.partition
         for record in span.records:
-            origin = Origin(
-                topic=topic,
-                partition=partition,
-                offset=record.offset,
-                timestamp_ms=record.timestamp,
+            item = _Item(
+                record,
+                Origin(
+                    topic=topic,
+                    partition=partition,
+                    offset=record.offset,
+                    timestamp_ms=record.timestamp,
+                ),
             )
-            item = _Item(record, origin)
             items.append(item)
             try:
-                item.post = read_post(record.value)
+                post = item.post = read_post(record.value)
             except PostError as exc:
                 item.error = exc
                 continue
-            if item.post.op != "delete":
+            if post.op != "delete":
                 wanted.append(item)
     return items, wanted
 

@@ -35,12 +35,22 @@ class Output(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Packed:
-    """Outputs of one topic and partition, packed for the wire."""
+    """Outputs of one topic and partition, packed for the wire; `room` is left, in bytes."""
 
     topic: str
     partition: int
     builder: Any
-    size: int = 0
+    room: int
+
+
+def _size(key: bytes | None, value: bytes | None) -> int:
+    return (
+        (0 if value is None else len(value)) + (0 if key is None else len(key)) + _RECORD_OVERHEAD
+    )
+
+
+def _nowhere(**_: object) -> None:
+    """Where the first record of all goes: nowhere yet."""
 
 
 class Publisher:
@@ -69,34 +79,56 @@ class Publisher:
 
     def pack(self, outputs: Iterable[Output], timestamp_ms: int) -> list[Packed]:
         """The outputs in batches, in their order within each topic and partition."""
-        create_batch = self._producer().create_batch
-        limits = self._max_batch_bytes
         packed: list[Packed] = []
         current: dict[tuple[str, int], Packed] = {}
         batch: Packed | None = None
+        topic, partition, room = "", -1, -1
+        append: Callable[..., object] = _nowhere
         for output in outputs:
-            topic, partition, key, value = output.topic, output.partition, output.key, output.value
-            limit = limits.get(topic, DEFAULT_MAX_BATCH_BYTES)
+            key, value = output.key, output.value
             size = len(value or b"") + len(key or b"") + _RECORD_OVERHEAD
-            if size > limit:
-                less = self._smaller(output, limit)
-                topic, partition, key, value = less.topic, less.partition, less.key, less.value
-                size = len(value or b"") + len(key or b"") + _RECORD_OVERHEAD
-            if batch is None or batch.partition != partition or batch.topic != topic:
-                batch = current.get((topic, partition))
             if (
-                batch is None
-                or batch.size + size > limit
-                or batch.builder.append(timestamp=timestamp_ms, key=key, value=value) is None
+                size <= room
+                and output.partition == partition
+                and output.topic == topic
+                and append(timestamp=timestamp_ms, key=key, value=value) is not None
             ):
-                batch = Packed(topic, partition, create_batch())
-                current[topic, partition] = batch
-                packed.append(batch)
-                batch.builder.append(timestamp=timestamp_ms, key=key, value=value)
-            batch.size += size
+                room -= size
+                continue
+            # Once per batch and change of lane; what is above is once per record.
+            if batch is not None:
+                batch.room = room
+            batch = self._put(output, current, packed, timestamp_ms)
+            topic, partition, room = batch.topic, batch.partition, batch.room
+            append = batch.builder.append
         for full in packed:
             full.builder.close()  # a closed batch does not linger
         return packed
+
+    def _put(
+        self,
+        output: Output,
+        current: dict[tuple[str, int], Packed],
+        packed: list[Packed],
+        timestamp_ms: int,
+    ) -> Packed:
+        """Put an output into its lane's batch, or into a new one; returns that batch."""
+        size = _size(output.key, output.value)
+        limit = self._max_batch_bytes.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
+        if size > limit:
+            output = self._smaller(output, limit)
+            size = _size(output.key, output.value)
+            limit = self._max_batch_bytes.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
+        lane = output.topic, output.partition
+        record = {"timestamp": timestamp_ms, "key": output.key, "value": output.value}
+        batch = current.get(lane)
+        if batch is None or size > batch.room or batch.builder.append(**record) is None:
+            batch = Packed(*lane, self._producer().create_batch(), limit)
+            current[lane] = batch
+            packed.append(batch)
+            batch.builder.append(**record)
+        batch.room -= size
+        return batch
 
     def _smaller(self, output: Output, limit: int) -> Output:
         if output.source is None or self._instead is None:
