@@ -159,9 +159,7 @@ def main() -> int:
         "filled_s": round(filled_s, 1),
         "read_model_mib": round(size / 2**20),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-        "cold_and_warm_ms": {
-            name: took for name, took in sorted(found.items(), key=lambda item: -item[1][0])
-        },
+        "cold_and_warm_ms": dict(sorted(found.items(), key=lambda item: -item[1][0])),
     }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
     return 3 if max(cold for cold, _ in found.values()) > options.most_ms else 0
