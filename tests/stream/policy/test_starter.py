@@ -62,7 +62,7 @@ def test_thresholds_that_are_the_models_are_the_models() -> None:
 
     thresholds = {t.name: t.thresholds for t in bundled_tasks()}["toxicity"]
     rules = {rule.id: rule.when for rule in load(STARTER).policy.rules}
-    for rule, head in (("insult", "insult"), ("obscene", "obscene"), ("threat-possible", "threat")):
+    for rule, head in (("insult", "insult"), ("obscene", "obscene")):
         found = re.search(rf"toxicity\.{head} >= ([\d.]+)", rules[rule])
         assert found is not None
         assert float(found[1]) == pytest.approx(thresholds[head])
