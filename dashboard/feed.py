@@ -6,7 +6,7 @@ and nothing else. What Python sends is plain data, so it can be tested without a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,8 @@ from stream.records import Author, Label, Post, rfc3339
 
 #: More of a text than this is not sent to the feed; the details have all of it.
 MAX_FEED_CHARS: Final = 600
+#: (name, value), all of it plain text.
+Facts = Sequence[tuple[str, str]]
 _ASSETS: Final = Path(__file__).parent / "components"
 _TOXICITY: Final = {
     "none": "clean",
@@ -69,9 +71,21 @@ def show_feed(
     _component(key=key, data=data, on_open_change=opened)
 
 
-def show_details(view: PostView, label: Label, *, key: str) -> None:
-    """Draw everything the label record says of a post."""
-    _component(key=key, data=details_data(view, label))
+def show_details(
+    view: PostView,
+    label: Label,
+    *,
+    key: str,
+    thresholds: Mapping[str, float] | None = None,
+    decided: Facts = (),
+) -> None:
+    """Draw everything known of a post; `thresholds` by toxicity label, `decided` as `details_data`."""
+    _component(key=key, data=details_data(view, label, thresholds, decided))
+
+
+def show_why(explanations: Sequence[Mapping[str, Any]], *, key: str) -> None:
+    """Draw a text with the parts that drove its labels, as `dashboard.post_why` makes them."""
+    _component(key=key, data={"kind": "why", "explanations": list(explanations)})
 
 
 def feed_item(post: PostView, max_chars: int = MAX_FEED_CHARS) -> dict[str, Any]:
@@ -96,8 +110,14 @@ def feed_item(post: PostView, max_chars: int = MAX_FEED_CHARS) -> dict[str, Any]
     }
 
 
-def details_data(view: PostView, label: Label) -> dict[str, Any]:
-    """What the browser gets of a post that was clicked."""
+def details_data(
+    view: PostView,
+    label: Label,
+    thresholds: Mapping[str, float] | None = None,
+    decided: Facts = (),
+) -> dict[str, Any]:
+    """What the browser gets of a post that was clicked; `decided` is what became of it, and why."""
+    limits = thresholds or {}
     groups = []
     for task in ("toxicity", "sentiment", "language"):
         answer = label.labels.get(task)
@@ -120,6 +140,7 @@ def details_data(view: PostView, label: Label) -> dict[str, Any]:
                         "shown": f"{score:.3f}",
                         "top": name == answer.label,
                         "abuse": task == "toxicity",
+                        "threshold": limits.get(name) if task == "toxicity" else None,
                     }
                     for name, score in sorted(scores.items(), key=lambda item: -item[1])
                 ],
@@ -129,7 +150,14 @@ def details_data(view: PostView, label: Label) -> dict[str, Any]:
         "kind": "details",
         "post": feed_item(view, max_chars=20_000),
         "groups": groups,
-        "facts": _facts(view, label),
+        "sections": [
+            {"title": title, "facts": facts}
+            for title, facts in (
+                ("What became of it", list(decided)),
+                ("About this post", _facts(view, label)),
+            )
+            if facts
+        ],
     }
 
 

@@ -162,7 +162,8 @@ def calibration(facts: list[ModelFacts]) -> None:
             if of is not None:
                 st.caption(
                     f"Expected calibration error {of.after:.3f} ({of.before:.3f} before it was"
-                    f" calibrated, method {of.method}), on {of.rows:,} rows that the fit had not seen."
+                    f" calibrated, method {of.method}), on {of.rows:,} rows that the fit had"
+                    " not seen. The curve is of all dev rows, which the calibration in use has seen."
                 )
 
 

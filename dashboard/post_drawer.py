@@ -8,9 +8,11 @@ import msgspec
 import streamlit as st
 
 from dashboard import page
-from dashboard.feed import show_details, show_feed
+from dashboard.feed import show_details, show_feed, show_why
+from dashboard.post_why import decided_facts, explained, thresholds_of
 from dashboard.scope import FeedFilter, Scope
-from stream.records import decode_label
+from stream.errors import TidegateError
+from stream.records import Label, decode_label
 
 _PARAMETER: Final = "post"
 _AUTHORS_POSTS: Final = 5
@@ -32,6 +34,34 @@ def show_post_of_url() -> None:
         _drawer(post_id)
 
 
+def _why(label: Label, record: bytes) -> None:
+    """The words that drove the labels: scored again without each, when somebody asks."""
+    asked = st.expander(
+        "Why: the words that drove it", icon=":material/psychology:", key="why", on_change="rerun"
+    )
+    if not asked.open:  # it shows a veiled text, so it waits until it is wanted
+        return
+    with asked:
+        try:
+            with st.spinner("Scoring the text without each of its words"):
+                found = explained(label.label_id, record)
+        except TidegateError as error:
+            st.error(
+                error.hint or "",
+                title=f"{error.message[:1].upper()}{error.message[1:]}",
+                icon=":material/error:",
+            )
+            return
+        if not found:
+            st.caption("There are no words in it.")
+            return
+        show_why(found, key=f"why-{label.label_id}")
+        st.caption(
+            "Each part is taken out and the text scored again: orange and underlined speaks for the"
+            " label, blue and dotted against it."
+        )
+
+
 def _close() -> None:
     st.query_params.pop(_PARAMETER, None)
 
@@ -45,6 +75,7 @@ def _drawer(post_id: str) -> None:
             others = reader.feed(Scope(), FeedFilter(author=found[0].author), _AUTHORS_POSTS + 1)
         else:
             others = []
+        decided = [] if reader is None else decided_facts(reader.db, post_id)
     if found is None:
         if retracted:
             st.info("Its text and labels are gone from here too.", title="The author deleted this post", icon=":material/delete:")  # fmt: skip
@@ -52,7 +83,15 @@ def _drawer(post_id: str) -> None:
             st.info("It may be older than what the read model keeps.", title="This post is not here", icon=":material/search_off:")  # fmt: skip
         return
     view, record = found
-    show_details(view, decode_label(record), key=f"details-{post_id}")
+    label = decode_label(record)
+    show_details(
+        view,
+        label,
+        key=f"details-{post_id}",
+        thresholds=thresholds_of(label),
+        decided=decided,
+    )
+    _why(label, record)
     others = [other for other in others if other.post_id != post_id][:_AUTHORS_POSTS]
     if others:
         st.markdown("**:material/person: By the same author**")

@@ -200,8 +200,16 @@ function bars(title, note, rows) {
     const fill = element("i", row.top ? (row.abuse ? "top abuse" : "top") : "");
     fill.style.width = `${Math.max(0, Math.min(1, row.score)) * 100}%`;
     bar.append(fill);
+    const shown = element("dd", row.top ? "top" : "", row.shown);
+    if (row.threshold !== undefined && row.threshold !== null) {
+      const mark = element("b");
+      mark.style.left = `${Math.max(0, Math.min(1, row.threshold)) * 100}%`;
+      bar.append(mark);
+      shown.title = `threshold ${row.threshold.toFixed(3)}`;
+      shown.append(element("span", "limit", `${row.score >= row.threshold ? "≥" : "<"} ${row.threshold.toFixed(2)}`));
+    }
     bar.setAttribute("aria-hidden", "true");
-    list.append(element("dt", row.top ? "top" : "", row.word), bar, element("dd", row.top ? "top" : "", row.shown));
+    list.append(element("dt", row.top ? "top" : "", row.word), bar, shown);
   }
   made.append(heading, list);
   return made;
@@ -216,8 +224,6 @@ function details(component, root) {
   }
   const post = data.post;
   const draw = () => {
-    const facts = element("dl", "facts");
-    for (const [name, value] of data.facts) facts.append(element("dt", "", name), element("dd", "", value));
     const toggle = () => {
       if (!state.shown.delete(post.id)) state.shown.add(post.id);
       draw();
@@ -226,16 +232,45 @@ function details(component, root) {
       head(post),
       body(post, state.shown.has(post.id), true, toggle),
       ...data.groups.map((group) => bars(group.title, group.note, group.rows)),
-      element("h4", "", "About this post"),
-      facts,
+      ...data.sections.flatMap(({ title, facts }) => {
+        const list = element("dl", "facts");
+        for (const [name, value] of facts) list.append(element("dt", "", name), element("dd", "", value));
+        return [element("h4", "", title), list];
+      }),
     );
   };
   draw();
+}
+
+// The text with the parts that drove a label marked; how strong a mark is, its title says in numbers.
+function why(component, root) {
+  root.replaceChildren(
+    ...component.data.explanations.map((found) => {
+      const made = element("section", "driven");
+      const heading = element("h4", "", found.title);
+      heading.append(element("span", "quiet", found.note));
+      const text = element("p", "text whole");
+      text.dir = "auto";
+      for (const part of found.parts) {
+        if (!part.way) {
+          text.append(document.createTextNode(part.text));
+          continue;
+        }
+        const mark = element("mark", part.way, part.text);
+        mark.style.setProperty("--strength", `${Math.round(part.strength * 100)}%`);
+        mark.title = part.title;
+        text.append(mark);
+      }
+      made.append(heading, text, element("p", "quiet told", found.told));
+      return made;
+    }),
+  );
 }
 
 export default function (component) {
   const root = component.parentElement.querySelector(".feed");
   if (!root || !component.data) return;
   if (component.data.kind === "details") details(component, root);
+  else if (component.data.kind === "why") why(component, root);
   else feed(component, root);
 }

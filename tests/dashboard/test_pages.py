@@ -235,7 +235,10 @@ def test_the_drawer_shows_a_post_by_its_address(open_page: Open, database: Path)
     assert label.post is not None
     assert shown["post"]["text"] == label.post.text
     assert [group["title"] for group in shown["groups"]] == ["Toxicity", "Sentiment", "Language"]
-    assert ["Origin", f"posts[{label.origin.partition}]@{label.origin.offset}"] in shown["facts"]  # type: ignore[union-attr]
+    origin = label.origin
+    assert origin is not None
+    about = shown["sections"][-1]["facts"]
+    assert ["Origin", f"posts[{origin.partition}]@{origin.offset}"] in about
     assert not test.code
     test.session_state["raw"] = True
     test.run()
