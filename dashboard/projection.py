@@ -45,6 +45,9 @@ _MAX_PREVIEW_BYTES: Final = 2048
 MAX_INT: Final = 2**62
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,34}")
 
+#: A score of 1 belongs to the last bin.
+_TO_LAST_BIN: Final = bytes(min(bin_, SCORE_BINS - 1) for bin_ in range(256))
+
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -231,8 +234,7 @@ def _scores(labels: Mapping[str, TaskLabel]) -> tuple[str, bytes]:
         return "", b""
     try:
         bins = bytes([int(value * SCORE_BINS) for value in values])
-        if max(bins) < SCORE_BINS:
-            return _score_names(names), bins
+        return _score_names(names), bins.translate(_TO_LAST_BIN)
     except (ValueError, OverflowError):
         pass  # a score that is no probability
     last = SCORE_BINS - 1

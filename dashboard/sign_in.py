@@ -11,6 +11,7 @@ import contextlib
 import fnmatch
 import hashlib
 import hmac
+import importlib.util
 import json
 import os
 import secrets
@@ -27,7 +28,7 @@ from typing import Any, Final, Literal
 from dashboard.errors import SignInError
 from dashboard.people import Person, Role
 from dashboard.process import is_loopback
-from stream.errors import ConfigError
+from stream.errors import ConfigError, MissingExtraError
 from stream.settings import DashboardSettings
 
 Mode = Literal["off", "users", "oidc"]
@@ -65,6 +66,7 @@ def sign_in_mode(settings: DashboardSettings, *, secrets_file: Path | None = Non
 
     Raises:
         ConfigError: sign-in is required here and not set up, or half of it.
+        MissingExtraError: what OIDC needs is not installed.
     """
     local = is_loopback(settings.host)
     wanted = settings.sign_in
@@ -78,6 +80,11 @@ def sign_in_mode(settings: DashboardSettings, *, secrets_file: Path | None = Non
                 hint="TIDEGATE_DASHBOARD__OIDC_ROLES='ann@example.org=admin, *@example.org=viewer'",
             )
         parse_oidc_roles(settings.oidc_roles)
+        if importlib.util.find_spec("authlib") is None:
+            raise MissingExtraError(
+                "sign-in with OIDC is not installed: no `authlib`",
+                hint="pip install 'tidegate[dashboard]'",
+            )
         return "oidc"
     users = load_users(settings.users)
     if wanted == "users" or (wanted == "auto" and (users or not local)):
