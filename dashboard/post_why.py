@@ -31,9 +31,10 @@ def thresholds_of(label: Label) -> dict[str, float]:
     """The toxicity thresholds for the post's language; none where another version labelled it."""
     of = page.settings().models
     try:
-        model = load_manifest(of.manifest).preset(of.preset).get("toxicity")
+        models = load_manifest(of.manifest).preset(of.preset).values()
     except TidegateError:
         return {}
+    model = next((model for model in models if "toxicity" in model.heads), None)
     ref = label.models.get("toxicity")
     if model is None or ref is None or (ref.id, ref.version) != (model.id, model.version):
         return {}

@@ -25,7 +25,8 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_thresholds_are_those_of_the_version_that_labelled() -> None:
     (made,) = stream_of(1, start_ms=1_790_000_000_000)
     assert thresholds_of(made.label) == {}
-    model = load_manifest().preset("compact")["toxicity"]
+    models = load_manifest().preset("compact").values()
+    model = next(model for model in models if "toxicity" in model.heads)
     ref = ModelRef(id=model.id, version=model.version)
     label = msgspec.structs.replace(made.label, models={"toxicity": ref})
     found = thresholds_of(label)
