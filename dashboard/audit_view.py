@@ -230,10 +230,21 @@ def detail_words(detail: str) -> str:
     if not isinstance(values, dict):
         return detail
     return " · ".join(
-        f"{name} {value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in values.items()
-        if value not in (None, "", [], {})
+        _named(name, value) for name, value in values.items() if value not in (None, "", [], {})
     )
+
+
+def _named(name: str, value: Any) -> str:
+    if name == "fields" and isinstance(value, list):
+        changes = [each for each in value if isinstance(each, dict)]
+        return "; ".join(
+            f"{each.get('field')}: {each.get('before') or 'none'} → {each.get('after') or 'none'}"
+            for each in changes
+        )
+    if name.endswith("_ms") and isinstance(value, int):
+        return f"{name.removesuffix('_ms')} {page.utc(value)}"
+    shown = value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+    return f"{name} {shown}"
 
 
 def export(person: Person) -> None:

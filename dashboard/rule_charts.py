@@ -108,10 +108,12 @@ def score_chart(histogram: Histogram, at: float, model: float | None, *, dark: b
             ],
         )
     )
-    marks = [(at, "this threshold", VERMILLION)]
+    marks = [(at, "this threshold")]
     if model is not None:
-        marks.append((model, "the model's own", ORANGE))
-    lines = pd.DataFrame([{"at": x, "word": word} for x, word, _ in marks])
+        marks.append((model, "the model's own"))
+    lines = pd.DataFrame(
+        [{"at": x, "word": word, "row": 14 * n} for n, (x, word) in enumerate(marks)]
+    )
     rule = (
         alt.Chart(lines)
         .mark_rule(strokeWidth=2, strokeDash=[5, 3])
@@ -124,7 +126,7 @@ def score_chart(histogram: Histogram, at: float, model: float | None, *, dark: b
     words = (
         alt.Chart(lines)
         .mark_text(align="left", dx=4, dy=6, fontSize=11, baseline="top", color=ORANGE)
-        .encode(x="at:Q", y=alt.value(0), text="word:N")
+        .encode(x="at:Q", y=alt.Y("row:Q", scale=None, axis=None), text="word:N")
     )
     return framed(bars + rule + words, 200)
 

@@ -334,6 +334,18 @@ function draw(state) {
   state.root.dataset.claim = data.claim;
   state.root.dataset.post = data.post.id;
   [state.main.scrollTop, state.side.scrollTop] = scrolled;
+  fit(state);
+}
+
+// The keys stay in the window, whatever stands above the desk; on a phone they stick to its end.
+function fit(state) {
+  if (window.innerWidth <= 820) {
+    state.root.style.height = "";
+    return;
+  }
+  let top = 0;
+  for (let at = state.root.getRootNode().host ?? state.root; at; at = at.offsetParent) top += at.offsetTop;
+  state.root.style.height = `${Math.max(380, window.innerHeight - top - 16)}px`;
 }
 
 function typing(event) {
@@ -415,6 +427,10 @@ function newState(root) {
   };
   state.key = (event) => onKey(state, event);
   document.addEventListener("keydown", state.key, true);
+  state.fit = () => fit(state);
+  window.addEventListener("resize", state.fit);
+  // What stands above (a warning, a longer queue) comes and goes without a word to this component.
+  state.watch = setInterval(state.fit, 1000);
   state.fresh();
   return state;
 }
@@ -438,10 +454,12 @@ export default function (component) {
   state.seq = data.seq;
   state.data = data;
   const at = root.getRootNode().activeElement;
-  if (at && at.matches("textarea")) return () => document.removeEventListener("keydown", state.key, true);
-  state.draw();
+  // Under somebody's hands nothing is drawn anew.
+  if (!at || !at.matches("textarea")) state.draw();
   return () => {
     clearTimeout(state.timer);
+    clearInterval(state.watch);
+    window.removeEventListener("resize", state.fit);
     document.removeEventListener("keydown", state.key, true);
   };
 }

@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+from dashboard.policy_text import with_key, with_threshold
 from stream.decisions.stored import stored_reviews
 from stream.kafka.admin import open_admin
 from stream.kafka.client import kafka_python_config
 from stream.kafka.embedded import EmbeddedBroker
 from stream.outcomes import Review
 from stream.policy import load_policy
+from stream.policy.load import policy_path
 from stream.records import encode
 from stream.settings import KafkaSettings
 from stream.topics import DECISIONS, LABELS
@@ -39,8 +42,11 @@ THREAT = ("I will find you, number {}, and break your neck", "threat", 0.3)
 class Office:
     """A running dashboard with a broker of its own."""
 
-    def __init__(self, url: str, broker: EmbeddedBroker, kafka: KafkaSettings) -> None:
+    def __init__(
+        self, url: str, broker: EmbeddedBroker, kafka: KafkaSettings, policy: Path
+    ) -> None:
         self.url = url
+        self.policy = policy
         self.broker = broker
         self.kafka = kafka
         self._next = 500_000
@@ -81,15 +87,19 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         kafka = kafka_settings(broker, request_timeout_s=4.0)
         with open_admin(kafka) as admin:
             admin.create_missing()
-        log = folder / "log"
+        log, policy = folder / "log", folder / "policy.yaml"
+        text = with_threshold(policy_path().read_text(), "insult", "toxicity.insult", 0.43)
+        policy.write_text(with_key(text, "obscene", "mode", "shadow"))
+        environment = {
+            "TIDEGATE_KAFKA__REQUEST_TIMEOUT_S": "4",
+            "TIDEGATE_POLICY__PATH": str(policy),
+        }
         with log.open("w") as stderr:
             process = subprocess.Popen(
                 [TIDEGATE, "dashboard", "--no-browser", "--port", "0"],
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
-                env=clean_environment(
-                    kafka_environment(kafka) | {"TIDEGATE_KAFKA__REQUEST_TIMEOUT_S": "4"}
-                ),
+                env=clean_environment(kafka_environment(kafka) | environment),
                 cwd=folder,
                 text=True,
             )
@@ -99,7 +109,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
-            yield Office(found[0], broker, kafka)
+            yield Office(found[0], broker, kafka, policy)
         finally:
             process.terminate()
             process.wait(30)
@@ -116,8 +126,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def moderator(browser: Browser, office: Office) -> Iterator[Callable[[], Page]]:
-    """`moderator()`: Review in a browser of somebody's own, which asks no other host."""
+def moderator(browser: Browser, office: Office) -> Iterator[Callable[..., Page]]:
+    """`moderator("rules")`: a page in a browser of somebody's own, which asks no other host."""
     contexts = []
     outside: list[str] = []
     thrown: list[str] = []
@@ -126,14 +136,14 @@ def moderator(browser: Browser, office: Office) -> Iterator[Callable[[], Page]]:
         if not request.url.startswith((office.url, "data:", "blob:")):
             outside.append(request.url)
 
-    def go() -> Page:
+    def go(path: str = "review") -> Page:
         context = browser.new_context(viewport={"width": 1280, "height": 720})
         contexts.append(context)
         page = context.new_page()
         page.on("request", note)
         page.on("pageerror", lambda error: thrown.append(str(error)))
         page.on("dialog", lambda dialog: thrown.append(dialog.message))
-        page.goto(f"{office.url}/review")
+        page.goto(f"{office.url}/{path}")
         return page
 
     yield go
@@ -163,7 +173,7 @@ def empty(page: Page) -> None:
     expect(page.get_by_text("The queue is empty")).to_be_visible(timeout=60_000)
 
 
-def test_what_people_write_does_no_harm(office: Office, moderator: Callable[[], Page]) -> None:
+def test_what_people_write_does_no_harm(office: Office, moderator: Callable[..., Page]) -> None:
     texts = {f"{text} I will find you and break your neck": name for name, text in NASTY.items()}
     ids = office.queue(list(texts))
     page = moderator()
@@ -192,7 +202,9 @@ def test_what_people_write_does_no_harm(office: Office, moderator: Callable[[], 
     empty(page)
 
 
-def test_ten_posts_by_keyboard_with_one_undo(office: Office, moderator: Callable[[], Page]) -> None:
+def test_ten_posts_by_keyboard_with_one_undo(
+    office: Office, moderator: Callable[..., Page]
+) -> None:
     before = len(office.reviews())
     ids = office.queue([THREAT[0].format(n) for n in range(10)])
     page = moderator()
@@ -234,7 +246,7 @@ def test_ten_posts_by_keyboard_with_one_undo(office: Office, moderator: Callable
 
 
 def test_two_browsers_never_see_the_same_post(
-    office: Office, moderator: Callable[[], Page]
+    office: Office, moderator: Callable[..., Page]
 ) -> None:
     ids = office.queue([THREAT[0].format(n) for n in range(20, 32)])
     pages = [moderator(), moderator()]
@@ -255,8 +267,48 @@ def test_two_browsers_never_see_the_same_post(
         empty(page)
 
 
+def test_a_rule_is_edited_with_its_mistakes_shown_and_saved(
+    office: Office, moderator: Callable[..., Page]
+) -> None:
+    page = moderator("rules?view=Edit&part=insult")
+    field = page.get_by_role("textbox", name="Text of policy.yaml, insult")
+    expect(field).to_have_value(re.compile("id: insult"), timeout=60_000)
+    text = field.input_value()
+    field.fill(text.replace("0.43", "0.4x"))
+    expect(page.get_by_text("Not a policy yet")).to_be_visible(timeout=30_000)
+    assert field.input_value() == text.replace("0.43", "0.4x"), "the hands are left alone"
+    field.fill(text.replace("0.43", "0.44").replace("action: flag", "version: 2\n    action: flag"))
+    expect(page.get_by_text("Loads without a mistake")).to_be_visible(timeout=30_000)
+    # Letters that are Streamlit's keys elsewhere are letters here.
+    field.press("End")
+    field.press_sequentially(" # rc")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("As it is in force")).to_be_visible(timeout=30_000)
+    saved = office.policy.read_text()
+    assert "toxicity.insult >= 0.44 && !toxicity.unsupported" in saved
+    assert "rc" in saved
+    load_policy(office.policy)
+    page.get_by_text("Changes", exact=True).click()
+    expect(page.locator("[data-testid=stDataFrame]")).to_be_visible(timeout=30_000)
+
+
+def test_a_shadow_rule_is_promoted(office: Office, moderator: Callable[..., Page]) -> None:
+    assert (
+        with_key(office.policy.read_text(), "obscene", "mode", "shadow")
+        == office.policy.read_text()
+    )
+    page = moderator("rules?rule=obscene")
+    page.get_by_role("button", name="Promote to live").click(timeout=60_000)
+    page.get_by_role("dialog").get_by_role("button", name="Do it").click()
+    expect(page.get_by_role("button", name="Promote to live")).to_have_count(0, timeout=30_000)
+    assert (
+        with_key(office.policy.read_text(), "obscene", "mode", "live") == office.policy.read_text()
+    )
+
+
 def test_what_the_broker_did_not_confirm_stays(
-    office: Office, moderator: Callable[[], Page]
+    office: Office, moderator: Callable[..., Page]
 ) -> None:
     office.queue([THREAT[0].format(40)])
     page = moderator()
