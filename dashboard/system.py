@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, page
+from dashboard import charts, page, system_more
 from dashboard.reader import Status, percentile_ms
 
 _EVERY_S: Final = 3
@@ -232,9 +232,11 @@ def dead_letters() -> None:
                     f"The first {len(letter['original']):,} of {letter['original_bytes']:,} bytes;"
                     " `tidegate dead-letters show` has the rest."
                 )
+            system_more.replay_button(letter["dead_letter_id"])
         else:
             st.caption(
-                "Select a row to see the original. `tidegate dead-letters replay` sends it again."
+                "Select a row to see the original and to send it again;"
+                " `tidegate dead-letters replay` sends many."
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import headline, page, system
+from dashboard import headline, page, system, system_more
 
 headline.status_line()
 with page.reading() as reader:
@@ -19,5 +19,7 @@ else:
     with right:
         system.latency()
     system.dead_letters()
+    system_more.hooks()
     system.models()
     system.notices()
+    system_more.configuration()
