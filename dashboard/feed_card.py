@@ -11,6 +11,7 @@ from dashboard.feed import show_feed, toxicity_word
 from dashboard.post_drawer import open_post
 from dashboard.reader import SEARCHED_POSTS
 from dashboard.scope import SENTIMENTS, FeedFilter
+from stream.outcomes import Action
 
 _FEED_POSTS: Final = 60
 _FEED_HEIGHT: Final = 440
@@ -49,9 +50,9 @@ def feed_card() -> None:
 
 
 def _filters() -> None:
-    chosen = sum(bool(st.session_state.get(key)) for key in ("toxicity", "sentiment", "author")) + (
-        tuple(st.session_state.get("score", (0.0, 1.0))) != (0.0, 1.0)
-    )
+    chosen = sum(
+        bool(st.session_state.get(key)) for key in ("toxicity", "sentiment", "action", "author")
+    ) + (tuple(st.session_state.get("score", (0.0, 1.0))) != (0.0, 1.0))
     label = f"Filters · {chosen}" if chosen else "Filters"
     with st.popover(label, icon=":material/filter_list:", key="filters"):
         st.pills(
@@ -77,6 +78,13 @@ def _filters() -> None:
             key="sentiment",
             bind="query-params",
         )
+        st.pills(
+            "Action",
+            [action.value for action in Action],
+            selection_mode="multi",
+            key="action",
+            bind="query-params",
+        )
         st.text_input(
             "Author",
             key="author",
@@ -84,7 +92,9 @@ def _filters() -> None:
             placeholder="exactly as shown",
             max_chars=120,
         )
-        st.caption(f"Text, score and source are looked for in the newest {SEARCHED_POSTS:,} posts.")
+        st.caption(
+            f"Text, score, action and source are looked for in the newest {SEARCHED_POSTS:,} posts."
+        )
 
 
 def _filter() -> FeedFilter:
@@ -98,6 +108,7 @@ def _filter() -> FeedFilter:
         author=(state.get("author") or "").strip(),
         text=(state.get("text") or "").strip(),
         until_ms=state.get("paused_at_ms"),
+        actions=tuple(state.get("action") or ()),
     )
 
 

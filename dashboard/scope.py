@@ -43,11 +43,12 @@ class FeedFilter:
     author: str = ""
     text: str = ""
     until_ms: int | None = None
+    actions: tuple[str, ...] = ()
 
     @property
     def scans(self) -> bool:
         """Whether it asks for what no index answers."""
-        return bool(self.text) or self.score_from > 0 or self.score_to < 1
+        return bool(self.text or self.actions) or self.score_from > 0 or self.score_to < 1
 
     def where(self) -> tuple[str, list[Any]]:
         """As SQL conditions, each led by AND, and their parameters."""
@@ -69,6 +70,12 @@ class FeedFilter:
         if self.score_from > 0 or self.score_to < 1:
             sql += " AND toxicity_score BETWEEN ? AND ?"
             parameters += (self.score_from, self.score_to)
+        if self.actions:
+            sql += (
+                " AND EXISTS (SELECT 1 FROM decisions AS d WHERE d.post_id = posts.post_id"  # noqa: S608  placeholders only
+                f" AND d.action IN ({', '.join('?' * len(self.actions))}))"
+            )
+            parameters += self.actions
         if self.text:
             sql += " AND text LIKE ? ESCAPE '!'"
             parameters.append(_like(self.text))

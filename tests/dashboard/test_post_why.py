@@ -10,6 +10,7 @@ import pytest
 from dashboard import page
 from dashboard.post_why import decided_facts, explained, thresholds_of
 from dashboard.reader import open_reader
+from dashboard.scope import FeedFilter, Scope
 from models.manifest import load_manifest
 from stream.records import ModelRef, encode
 from tests.dashboard.history_feed import keep_history
@@ -68,3 +69,15 @@ def test_the_words_that_drove_it_are_the_whole_text_in_order() -> None:
     assert found[0]["told"].startswith("Driven by")
     nothing = msgspec.structs.replace(label, post=msgspec.structs.replace(post, text=" "))
     assert explained("another", encode(nothing)) == []
+
+
+def test_the_feed_can_be_of_an_action(tmp_path: Path) -> None:
+    path = tmp_path / "read-model.db"
+    keep_history(path)
+    with open_reader(path) as reader:
+        assert reader is not None
+        found = reader.feed(Scope(), FeedFilter(actions=("hide",)), 500)
+        (expected,) = reader.db.execute(
+            "SELECT count(*) FROM decisions WHERE action = 'hide'"
+        ).fetchone()
+    assert len(found) == expected > 0
