@@ -22,7 +22,7 @@ from dashboard.scope import EVERYTHING, Scope
 from stream.errors import ConfigError
 
 #: Texts are looked at among the newest this many posts of a range, so that it answers at once.
-SEARCHED_POSTS: Final = 200_000
+SEARCHED_POSTS: Final = 100_000
 MAX_TERMS: Final = 40
 _TOKEN = re.compile(
     r'\s*(?:(?P<open>\()|(?P<close>\))|(?P<minus>-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s()"]+)))'

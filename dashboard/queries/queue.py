@@ -105,11 +105,12 @@ def queue_counts(db: Database) -> list[QueueCount]:
 
 def passed_count(db: Database, reviewer: str) -> int:
     """How many waiting posts this reviewer skipped or escalated."""
+    # From the reviews to the queue, not the other way: a person's reviews are the fewer.
     row = db.execute(
-        "SELECT count(*) FROM queue AS q WHERE EXISTS (SELECT 1 FROM reviews AS r"
-        " WHERE r.post_id = q.post_id AND r.reviewer = ? AND r.verdict IN ('skip', 'escalate')"
-        " AND r.decision_id = q.decision_id AND NOT EXISTS"
-        " (SELECT 1 FROM reviews AS u WHERE u.undoes = r.review_id AND u.undoes <> ''))",
+        "SELECT count(DISTINCT q.post_id) FROM reviews AS r CROSS JOIN queue AS q"
+        " WHERE r.reviewer = ? AND r.verdict IN ('skip', 'escalate') AND q.post_id = r.post_id"
+        " AND q.decision_id = r.decision_id AND NOT EXISTS"
+        " (SELECT 1 FROM reviews AS u WHERE u.undoes = r.review_id AND u.undoes <> '')",
         (reviewer,),
     ).fetchone()
     return int(row[0])

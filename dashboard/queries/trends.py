@@ -173,11 +173,12 @@ def frequent(
 def top_authors(
     db: Database, from_s: int, to_s: int, *, scope: Scope = EVERYTHING, limit: int = 20
 ) -> list[TopAuthor]:
-    """Who posted most, among the posts that the read model still holds."""
+    """Who posted most, among the newest 200,000 posts of the range that the read model holds."""
     where, values = scope.where()
     rows = db.execute(
-        "SELECT author, count(*), count(*) FILTER (WHERE toxicity NOT IN ('', 'none')) FROM posts"  # noqa: S608  placeholders only
-        f" WHERE posted_ms >= ? AND posted_ms < ? AND author <> '' AND retracted = 0{where}"
+        "SELECT author, count(*), count(*) FILTER (WHERE toxicity NOT IN ('', 'none')) FROM"  # noqa: S608  placeholders only
+        " (SELECT author, toxicity FROM posts WHERE posted_ms >= ? AND posted_ms < ?"
+        f" AND author <> '' AND retracted = 0{where} ORDER BY posted_ms DESC LIMIT 200000) AS newest"
         " GROUP BY author ORDER BY 2 DESC, 1 LIMIT ?",
         [from_s * 1000, to_s * 1000, *values, limit],
     )
