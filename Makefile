@@ -24,6 +24,9 @@ demo: $(VENV)/.run  ## Broker, worker, dashboard and a feed, on this machine; AR
 test: $(VENV)/.dev  ## Every test that this machine can run; ARGS="-k name"
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-models: $(VENV)/.models-dev  ## The tests of training and export, which need torch; use VENV=.venv-models
+	@$(BIN)/python -m pytest tests/models $(ARGS)
+
 lint: $(VENV)/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -50,7 +53,7 @@ lock: $(VENV)/.dev  ## Resolve constraints.txt again, for every Python and platf
 		| grep -v -E '^(nvidia-|triton|cuda-)' > constraints.txt
 
 clean:  ## Remove the environment and every cache
-	rm -rf $(VENV) .tidegate .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-models .tidegate .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo 'error: no Python 3.11 or newer on the PATH'; \
@@ -76,4 +79,8 @@ $(VENV)/.models: WANTED = $(EXTRAS),models
 $(VENV)/.models: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL)
 
-.PHONY: help setup demo test lint types bench chaos model docs lock clean
+$(VENV)/.models-dev: WANTED = $(EXTRAS),dev,models
+$(VENV)/.models-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL)
+
+.PHONY: help setup demo test test-models lint types bench chaos model docs lock clean
