@@ -7,20 +7,16 @@ comes out differs from what went in by that change alone, or a `ConfigError` say
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from stream.errors import ConfigError
 
 _ITEM: Final = re.compile(r"^(?P<indent>[ ]*)-[ ]+id:[ ]*(?P<id>[^\s#]+)", re.MULTILINE)
 _NUMBER: Final = r"\d+(?:\.\d+)?"
-
-
-class Comparison(NamedTuple):
-    """A rule that compares a label's score with a number; `language`: for one language only."""
-
-    rule: str
-    operator: str
-    value: float
+_BY_LANGUAGE: Final = (
+    rf"\(\s*(?P<cases>(?:language\.label\s*==\s*\"[a-z]+\"\s*\?\s*{_NUMBER}\s*:\s*)+)"
+    rf"(?P<rest>{_NUMBER})\s*\)"
+)
 
 
 def rule_block(text: str, rule: str) -> tuple[int, int]:
@@ -84,9 +80,14 @@ def with_raised_version(text: str, rule: str) -> str:
 
 
 def comparisons(when: str, label: str) -> list[tuple[str, float]]:
-    """The (operator, number) that a condition compares a label's score with."""
-    pattern = rf"(?<![\w.]){re.escape(label)}\s*(>=|>)\s*({_NUMBER})"
-    return [(found[1], float(found[2])) for found in re.finditer(pattern, when)]
+    """The (operator, number) that a condition compares a label's score with.
+
+    Where languages have numbers of their own, the one of all others.
+    """
+    pattern = rf"(?<![\w.]){re.escape(label)}\s*(>=|>)\s*(?:{_BY_LANGUAGE}|(?P<general>{_NUMBER}))"
+    return [
+        (found[1], float(found["rest"] or found["general"])) for found in re.finditer(pattern, when)
+    ]
 
 
 def with_threshold(text: str, rule: str, label: str, value: float, language: str = "") -> str:
@@ -101,9 +102,8 @@ def with_threshold(text: str, rule: str, label: str, value: float, language: str
     block = text[begin:end]
     number = _written(value)
     general = rf"(?P<general>{_NUMBER})"
-    own = rf"\(\s*(?P<cases>(?:language\.label\s*==\s*\"[a-z]+\"\s*\?\s*{_NUMBER}\s*:\s*)+)(?P<rest>{_NUMBER})\s*\)"
     pattern = re.compile(
-        rf"(?P<head>(?<![\w.]){re.escape(label)}\s*(?:>=|>)\s*)(?:{own}|{general})"
+        rf"(?P<head>(?<![\w.]){re.escape(label)}\s*(?:>=|>)\s*)(?:{_BY_LANGUAGE}|{general})"
     )
     found = pattern.findall(block)
     if len(found) != 1:
