@@ -47,6 +47,8 @@ def main() -> None:
         live = f"{url}/?{options.query}" if options.query else f"{url}/"
         take(page, live, options.out / f"live{options.suffix}.png", options.wait)
         take(page, f"{url}/system", options.out / f"system{options.suffix}.png", options.wait)
+        for name in ("review", "rules", "alerts", "audit"):
+            take(page, f"{url}/{name}", options.out / f"{name}{options.suffix}.png", options.wait)
         browser.close()
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.devices import choose_device
 from models.errors import ManifestError, ModelFileError, ModelRuntimeError
 from models.manifest import manifest_toml, sha256_of
 from models.null import NullScorer
 from models.scorer import OnnxScorer, load_scorer
 from models.scores import Scorer, TextScores
-from models.devices import choose_device
 from tests.models.conftest import SmallModel, sentences
 
 #: Written for this test: several languages and kinds of posts.
