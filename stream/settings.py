@@ -114,7 +114,7 @@ class PolicySettings(_Section):
         None,
         description="file or folder of rules; default: `config/policy.yaml`, else the starter pack",
     )
-    reload_s: float = Field(2.0, gt=0, le=5, description="how often a changed file is looked for")
+    reload_s: float = Field(2.0, gt=0, le=4, description="how often a changed file is looked for")
 
 
 class AggregateSettings(_Section):
