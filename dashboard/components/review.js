@@ -277,7 +277,7 @@ function bar(state, data) {
   if (state.asking) made.append(reasonPicker(state, data));
   const keys = element("div", "keys");
   for (const each of data.actions) {
-    const act = button(state, each.key, each.word, () => state.choose(each), `decision ${each.action}`);
+    const act = button(state, each.key, each.word, () => state.choose(each), `decision to-${each.action}`);
     act.setAttribute("aria-keyshortcuts", each.key);
     keys.append(act);
   }
