@@ -257,7 +257,9 @@ def _buttons(view: AlertView, now: int) -> None:
         with st.popover(
             "Mute", icon=":material/notifications_off:", key=f"mute-{key}", disabled=not moderator
         ):
-            st.text(f"Rule {alert.rule}: marked as muted here and in the audit. Hooks deliver it all the same.")
+            st.text(
+                f"Rule {alert.rule}: marked as muted here and in the audit. Hooks deliver it all the same."
+            )
             for words, length in _MUTES.items():
                 st.button(
                     f"For {words}",
