@@ -20,7 +20,14 @@ def test_create_list_describe(broker: Broker, run_tidegate: RunTidegate) -> None
     assert created.returncode == 0, created.stderr
     answer = json.loads(created.stdout)
     assert answer["broker"] == broker.bootstrap
-    assert answer["topics"] == [{"name": name, "created": True, "partitions": 3} for name in names]
+    assert answer["topics"] == [
+        {
+            "name": topic.full_name(kafka.topic_prefix),
+            "created": True,
+            "partitions": 3 if topic.partitioned else 1,
+        }
+        for topic in CATALOGUE
+    ]
 
     again = run_tidegate("topics", "create", env=environment)
     assert again.returncode == 0
