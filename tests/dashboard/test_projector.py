@@ -190,7 +190,7 @@ def test_a_topic_made_anew_is_read_from_its_beginning_and_said(tmp_path: Path) -
         send(kafka, second)
         with projecting(kafka, path):
             until(lambda r: r.size()[0] == 85, path)
-            notices = until(lambda r: r.notices(5), path)
+            notices = until(lambda r: r.notices(20), path)
     assert "`labels` was deleted and made anew" in {row["message"].split(":")[0] for row in notices}
 
 
