@@ -86,10 +86,10 @@ def test_labels_that_are_left_out_are_harmless_and_english(tmp_path: Path) -> No
 
 
 def test_a_score_over_the_models_threshold_is_its_label(tmp_path: Path) -> None:
-    made = loaded(tmp_path, "  - {text: x, labels: {toxicity: {threat: 0.2, insult: 0.3}}, action: allow}\n")  # fmt: skip
+    made = loaded(tmp_path, "  - {text: x, labels: {toxicity: {threat: 0.2, severe_toxic: 0.3, insult: 0.3}}, action: allow}\n")  # fmt: skip
     (one,) = made.tests
     assert one.labels is not None
-    assert one.labels["toxicity"].label == "threat"
+    assert one.labels["toxicity"].label == "severe_toxic"
 
 
 def test_a_test_with_nothing_but_a_text_needs_the_model(tmp_path: Path) -> None:
