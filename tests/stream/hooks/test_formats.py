@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
+import time_machine
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
@@ -24,7 +26,14 @@ from stream.outcomes import Action, Alert
 from tests.stream.hooks.servers import KEY, OTHER_KEY, alert, decision, target
 
 URL = "https://x.test/y"
-AT = datetime.now(UTC)
+AT = datetime(2026, 11, 22, 10, 0, 5, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def at_that_time() -> Iterator[None]:
+    """A signature is good for five minutes: the tests must not depend on when they run."""
+    with time_machine.travel(AT, tick=False):
+        yield
 
 
 def request(text: str, *events: Event, at: datetime = AT, **credentials: Any) -> Request:
