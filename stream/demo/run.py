@@ -171,20 +171,22 @@ class _Demo:
     async def _until_calm(self, watcher: Watcher) -> None:
         """Wait for what follows the labels: decisions, their delivery, the end of what fires.
 
-        As long as something happens, or an alert fires whose feed has ended calm; not for good.
+        As long as something happens; an alert is waited for only where the feed ends calm, as the
+        shipped one does; and none of it for good.
         """
         seen: object = None
         since_s = time.monotonic()
         while self._hook is not None and not self._stop.is_set():
             hook = self._hook
-            now = (watcher.decided, hook.result.decisions, hook.firing)
+            firing = hook.firing if self._options.source is None else 0
+            now = (watcher.decided, hook.result.decisions, firing)
             if now != seen:
                 seen, since_s = now, time.monotonic()
             delivered = hook.result.decisions >= len(watcher.acted_on)
-            if watcher.decided >= watcher.account.labelled and delivered and not hook.firing:
+            if watcher.decided >= watcher.account.labelled and delivered and not firing:
                 return
             # The roles may still be starting; later, silence means that there is no more to come.
-            patience_s = _QUIET_S if watcher.decided and not hook.firing else _CALM_S
+            patience_s = _QUIET_S if watcher.decided and not firing else _CALM_S
             if time.monotonic() - since_s > patience_s:
                 return
             with contextlib.suppress(TimeoutError):
