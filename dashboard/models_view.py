@@ -205,6 +205,7 @@ def drift(facts: list[ModelFacts]) -> None:
                 ]
             ),
             hide_index=True,
+            placeholder="–",
             alt=f"Population stability index of each label's scores in the last {now.name}",
             column_config={
                 "PSI to dev": st.column_config.NumberColumn(format="%.2f"),
@@ -263,6 +264,7 @@ def languages(facts: list[ModelFacts]) -> None:
                 ]
             ),
             hide_index=True,
+            placeholder="–",
             height="content" if len(seen) < 9 else 330,
             alt="Languages of the period, and whether each task was measured on them",
             column_config={
@@ -302,6 +304,7 @@ def override_rate() -> None:
                 ]
             ),
             hide_index=True,
+            placeholder="–",
             height="content" if len(found) < 9 else 330,
             alt="Share of reviewed posts on which people decided otherwise",
             column_config={
@@ -322,6 +325,7 @@ def _table(rows: list[tuple[Any, ...]], columns: tuple[str, ...], alt: str) -> N
     st.dataframe(
         pd.DataFrame(rows, columns=list(columns)),
         hide_index=True,
+        placeholder="–",
         alt=alt,
         column_config={
             name: st.column_config.NumberColumn(

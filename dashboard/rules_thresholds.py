@@ -153,6 +153,7 @@ def _put_into_rule(label: str, language: str, at: float, rules: list[tuple[Rule,
             }
         ),
         hide_index=True,
+        placeholder="–",
     )
     who = acting.person()
     may = who is not None and who.may(Role.ADMIN)

@@ -46,6 +46,7 @@ def table() -> None:
     st.dataframe(
         _frame(shown),
         hide_index=True,
+        placeholder="–",
         height=min(36 * len(shown) + 40, 340),
         column_config={
             "Matches by hour": st.column_config.BarChartColumn(
@@ -130,6 +131,7 @@ def _details(row: RuleRow) -> None:
                     }
                 ),
                 hide_index=True,
+                placeholder="–",
             )
 
 

@@ -132,6 +132,7 @@ def backlog() -> None:
         st.dataframe(
             table,
             hide_index=True,
+            placeholder="–",
             alt="Backlog of each partition of the posts topic",
             column_config={
                 "Waiting": st.column_config.ProgressColumn(
@@ -182,6 +183,7 @@ def latency() -> None:
         st.dataframe(
             pd.DataFrame(rows, columns=["Figure", "Value"]),
             hide_index=True,
+            placeholder="–",
             alt="Rates and latencies of the last minute",
         )
 
@@ -206,6 +208,7 @@ def dead_letters() -> None:
         event: Any = st.dataframe(
             pd.DataFrame([_letter(letter) for letter in letters]),
             hide_index=True,
+            placeholder="–",
             key="dead-letters",
             on_select="rerun",
             selection_mode="single-row",
@@ -268,6 +271,7 @@ def models() -> None:
         st.dataframe(
             pd.DataFrame([line for row in rows for line in _model(row)]),
             hide_index=True,
+            placeholder="–",
             alt="Models and versions that made the labels",
             column_config={
                 "Last label": st.column_config.DatetimeColumn(
@@ -319,6 +323,7 @@ def notices() -> None:
                 }
             ),
             hide_index=True,
+            placeholder="–",
             alt="Notices, newest first",
             column_config={
                 "At": st.column_config.DatetimeColumn(

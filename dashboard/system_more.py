@@ -71,6 +71,7 @@ def hooks() -> None:
                 ]
             ),
             hide_index=True,
+            placeholder="–",
             height="content" if len(log) < 8 else 290,
             alt="Deliveries, newest first",
             column_config={
@@ -153,6 +154,7 @@ def configuration() -> None:
                 }
             ),
             hide_index=True,
+            placeholder="–",
             height="content" if len(rows) < 12 else 400,
             alt="Settings with their values and sources, secrets masked",
         )

@@ -30,10 +30,10 @@ def metric_chart(
 ) -> Any:
     """A metric over the period, the period before as a dashed line, alerts as marks."""
     scale = 100 if metric.kind == "points" else 1
+    filled = _filled([(step.start_s, step.now) for step in steps], period, now_s)
     rows = []
     for step in steps:
-        # The step that is still filling would look like a fall.
-        done = step.start_s + period.step_s <= now_s or len(steps) == 1
+        done = step.start_s in filled
         for line, figures in (("this period", step.now), (period.before, step.before)):
             value = metric.value(figures) if done or line != "this period" else None
             rows.append(
@@ -123,8 +123,9 @@ def voice_chart(
                 "posts": figures.posts,
             }
             for name, steps in lines
+            for filled in (_filled(steps, period, now_s),)
             for start, figures in steps
-            if start + period.step_s <= now_s or len(steps) == 1
+            if start in filled
         ]
     )
     names = [name for name, _ in lines]
@@ -150,6 +151,18 @@ def voice_chart(
         )
     )
     return framed(chart, 170)
+
+
+def _filled(steps: Sequence[tuple[int, Figures]], period: Period, now_s: int) -> set[int]:
+    """The beginnings of the steps to draw.
+
+    The one that is still filling would look like a fall, unless there is nothing before it to fall
+    from: then it is all there is.
+    """
+    done = {start for start, _ in steps if start + period.step_s <= now_s}
+    if any(figures.posts for start, figures in steps if start in done):
+        return done
+    return {start for start, _ in steps}
 
 
 def framed(chart: Any, height: int) -> Any:

@@ -86,6 +86,7 @@ def by_group() -> None:
     st.dataframe(
         table,
         hide_index=True,
+        placeholder="–",
         height=_height(table),
         alt=f"Posts, sentiment and toxicity by {dimension}, against {span.before}",
         column_config=_columns(metric.name, span.before),
@@ -162,6 +163,7 @@ def rising() -> None:
         event: Any = st.dataframe(
             table,
             hide_index=True,
+            placeholder="–",
             key=f"rising-{what}",
             on_select="rerun",
             selection_mode="single-row",
@@ -270,6 +272,7 @@ def leading() -> None:
         st.dataframe(
             table,
             hide_index=True,
+            placeholder="–",
             height=_height(table),
             alt="Authors with the most posts of the period",
             column_config={
@@ -295,6 +298,7 @@ def leading() -> None:
             st.dataframe(
                 table,
                 hide_index=True,
+                placeholder="–",
                 height=_height(table),
                 alt=f"{title} with the most posts, whole stream",
                 column_config={"Posts": st.column_config.NumberColumn(format="localized")},

@@ -59,6 +59,7 @@ def topics() -> None:
         st.dataframe(
             table,
             hide_index=True,
+            placeholder="–",
             alt=f"Share of voice and sentiment of each topic, against {span.before}",
             column_config={
                 "Share of voice": st.column_config.ProgressColumn(

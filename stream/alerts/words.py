@@ -80,12 +80,30 @@ def resolved(
         "silence": "posts again",
         "new-term": "no longer talked about",
     }[rule.kind]
+    if _still_beyond(rule, reading):
+        # Not back: no longer enough posts or authors for the rule to speak of.
+        what = "hardly anybody left"
     text = f"{what}{_where(rule, group, reading)} after {span(tick - begun)}"
     if rule.kind in ("threshold", "pipeline") and reading.observed is not None:
         text += f": {_name(rule)} {_seen(rule, reading)}"
+        if _still_beyond(rule, reading):
+            text += f" of {_people(reading)}"
     if worst is not None and rule.kind != "silence":
         text += f", {_number(rule, worst)} at its worst"
     return text
+
+
+def _still_beyond(rule: Rule, reading: Reading) -> bool:
+    if rule.kind != "threshold" or reading.observed is None:
+        return False
+    if rule.over is not None:
+        return reading.observed > rule.resolve_at
+    return reading.observed < rule.resolve_at
+
+
+def _people(reading: Reading) -> str:
+    posts = f"{reading.posts or 0:,} posts"
+    return posts if reading.authors is None else f"{posts} by {reading.authors:,} authors"
 
 
 def span(seconds: int) -> str:
