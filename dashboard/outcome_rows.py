@@ -19,7 +19,6 @@ from dashboard.projection import (
     Place,
     UnreadableRecordError,
     short_name,
-    timestamp_ms,
 )
 from dashboard.queries.decisions import SEVERITIES, Why
 from stream.outcomes import (
@@ -33,6 +32,7 @@ from stream.outcomes import (
     decode_review,
 )
 from stream.records import MAX_ID_CHARS, encode
+from stream.times import timestamp_ms
 
 #: Windows of `metrics` that are kept: minutes for hours, hours for good.
 METRIC_WIDTHS_S: Final = (60, 3600)

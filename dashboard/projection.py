@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -26,6 +25,7 @@ from stream.records import (
     decode_dead_letter,
     decode_label,
 )
+from stream.times import timestamp_ms
 
 #: Widths of the rollup buckets in seconds: the fine ones for the last hours, the coarse ones kept.
 FINE_S: Final = 10
@@ -264,25 +264,6 @@ def author_name(author: str | Author | None) -> str | None:
 def short_name(name: str | None) -> str:
     """A name as rows hold it: cut where it is longer than anyone reads."""
     return (name or "")[:_MAX_NAME_CHARS]
-
-
-def timestamp_ms(rfc3339: str) -> int:
-    """Milliseconds since the epoch; a time without a zone is UTC.
-
-    Raises:
-        ValueError: not a time.
-    """
-    if len(rfc3339) == 24 and rfc3339[19] == "." and rfc3339[23] == "Z":
-        return _second(rfc3339[:19]) * 1000 + int(rfc3339[20:23])  # as our own records have it
-    at = datetime.fromisoformat(rfc3339)
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return round(at.timestamp() * 1000)
-
-
-@lru_cache(maxsize=1024)
-def _second(rfc3339: str) -> int:
-    return int(datetime.fromisoformat(rfc3339).replace(tzinfo=UTC).timestamp())
 
 
 @lru_cache(maxsize=8192)

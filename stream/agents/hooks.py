@@ -241,7 +241,7 @@ class HookAgent:
     def _alerts(self, partitions: set[int]) -> list[Event]:
         name = self._app.full_name(ALERTS)
         found = []
-        for number, offset, value in read_topic(
+        for number, offset, _, value in read_topic(
             self._app.settings.kafka, name, lambda _: partitions, _ALERTS_READ
         ):
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
@@ -18,6 +17,7 @@ import msgspec
 from stream.aggregates.merge import ALL, By
 from stream.aggregates.terms import domains_of, tags_of, terms_of
 from stream.records import Author
+from stream.times import timestamp_ms
 
 #: Which topic is counted.
 Of = Literal["labels", "decisions"]
@@ -306,22 +306,3 @@ def _start(posted_at: str | None, made_ms: int) -> int:
     if posted_ms < _EPOCH_MS:
         raise ValueError(f"`posted_at` is {posted_at}")
     return posted_ms // 1000 // STEP_S * STEP_S
-
-
-def timestamp_ms(rfc3339: str) -> int:
-    """Milliseconds since the epoch; a time without a zone is UTC.
-
-    Raises:
-        ValueError: not a time.
-    """
-    if len(rfc3339) == 24 and rfc3339[19] == "." and rfc3339[23] == "Z":
-        return _second(rfc3339[:19]) * 1000 + int(rfc3339[20:23])  # as our own records have it
-    at = datetime.fromisoformat(rfc3339)
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    return round(at.timestamp() * 1000)
-
-
-@lru_cache(maxsize=1024)
-def _second(rfc3339: str) -> int:
-    return int(datetime.fromisoformat(rfc3339).replace(tzinfo=UTC).timestamp())

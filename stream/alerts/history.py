@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from stream.alerts.reading import group_of
 from stream.alerts.state import Standing
 from stream.outcomes import Alert
 from stream.records import rfc3339
+from stream.times import timestamp_ms
 
 
 def moment(at: str) -> int:
     """Seconds since the epoch of a time as records have it."""
-    found = datetime.fromisoformat(at)
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    return timestamp_ms(at) // 1000
 
 
 def written(at: int) -> str:

@@ -6,18 +6,17 @@ import contextlib
 import gzip
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Literal, cast
 
 import msgspec
 import typer
 
-from stream.cli.dead_letters import moment
-from stream.cli.options import JsonOption, KafkaOption
+from stream.cli.options import JsonOption, KafkaOption, SinceOption, since_moment
 from stream.cli.output import age, count, print_json, print_table
 from stream.errors import ConfigError, SourceError
 from stream.settings import KafkaSettings, load_settings
+from stream.times import moment_or_never, timestamp_ms
 
 if TYPE_CHECKING:
     from stream.alerts.backtest import Backtest, Episode
@@ -36,15 +35,6 @@ RulesOption = Annotated[
         "--rules",
         metavar="FILE",
         help="Alert rules; default: setting `alerts.path`, `config/alerts.yaml`, the starter pack.",
-        show_default=False,
-    ),
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Only from then on: 30min, 2h, 7d, or 2026-11-22T10:00:00Z.",
         show_default=False,
     ),
 ]
@@ -86,7 +76,7 @@ def list_alerts(
     from stream.alerts.rules import SEVERITIES
 
     settings = load_settings({"kafka.bootstrap": kafka}).kafka
-    after = None if since is None else moment(since, datetime.now(UTC))
+    after = since_moment(since)
     least = 0 if severity is None else SEVERITIES.index(severity)
     newest: dict[str, Alert] = {}
     first: dict[str, Alert] = {}
@@ -100,7 +90,7 @@ def list_alerts(
         and state in (None, alert.state)
         and (not rule or alert.rule in rule)
         and SEVERITIES.index(alert.severity) >= least
-        and (after is None or datetime.fromisoformat(alert.at) >= after)
+        and (after is None or moment_or_never(alert.at) >= after)
     ]
     found.sort(key=lambda alert: (alert.at, alert.alert_id), reverse=True)
     found = found[:limit]
@@ -145,7 +135,7 @@ def _lasted(alert: Alert) -> str:
 
 
 def _seconds(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()
+    return timestamp_ms(at) / 1000
 
 
 def _published(kafka: KafkaSettings) -> Iterator[Alert]:
@@ -319,9 +309,10 @@ def backtest(
     path, loaded = _rules(rules)
     run = Backtest(loaded)
     begun = time.monotonic()
-    if since is not None:
+    after = since_moment(since)
+    if after is not None:
         settings = load_settings({"kafka.bootstrap": kafka}).kafka
-        found = _metrics_since(settings, moment(since, datetime.now(UTC)).timestamp())
+        found = _metrics_since(settings, after.timestamp())
     else:
         lines = _lines(cast("Path", metrics or labels))
         found = _decoded(lines) if metrics is not None else metrics_of_labels(lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from stream.cli.options import JsonOption
+from stream.cli.options import JsonOption, SinceOption, since_moment
 from stream.cli.output import count, print_json, print_table
 from stream.cli.progress import records_progress
 from stream.errors import ConfigError, TidegateError
@@ -65,12 +64,8 @@ OnOption = Annotated[
         metavar="ID", help="Only what was done to this post, rule or alert.", show_default=False
     ),
 ]
-SinceOption = Annotated[
-    str,
-    typer.Option(metavar="TIME", help="Only from then on: 2026-11-22T10:00.", show_default=False),
-]
 UntilOption = Annotated[
-    str, typer.Option(metavar="TIME", help="Only before then.", show_default=False)
+    str | None, typer.Option(metavar="TIME", help="Only before then.", show_default=False)
 ]
 PeopleOption = Annotated[bool, typer.Option("--people", help="Only what people did.")]
 
@@ -115,8 +110,8 @@ def list_(
     who: WhoOption = "",
     what: WhatOption = "",
     on: OnOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    since: SinceOption = None,
+    until: UntilOption = None,
     people: PeopleOption = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 50,
     database: DatabaseOption = None,
@@ -143,8 +138,8 @@ def export(
     who: WhoOption = "",
     what: WhatOption = "",
     on: OnOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    since: SinceOption = None,
+    until: UntilOption = None,
     people: PeopleOption = False,
     form: Annotated[Form, typer.Option("--format", help="JSON lines, or CSV.")] = Form.JSONL,
     database: DatabaseOption = None,
@@ -187,11 +182,6 @@ def _object(entry: AuditView) -> dict[str, Any]:
     return found | {"at": rfc3339(found.pop("at_ms")), "detail": msgspec.json.decode(entry.detail)}
 
 
-def _ms(text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise ConfigError(f"`{text}` is not a time", hint="write 2026-11-22T10:00, in UTC") from exc
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+def _ms(text: str | None) -> int | None:
+    at = since_moment(text)
+    return None if at is None else round(at.timestamp() * 1000)

@@ -5,19 +5,16 @@ Every command reads the topic up to the end it has when the command starts, and 
 
 from __future__ import annotations
 
-import contextlib
 import heapq
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from stream.cli.options import JsonOption, KafkaOption
+from stream.cli.options import JsonOption, KafkaOption, SinceOption, since_moment
 from stream.cli.output import count, print_json, print_table
 from stream.errors import ConfigError
 from stream.kafka.dead_letters import (
@@ -49,15 +46,6 @@ _WHY_KEPT = {
 ReasonOption = Annotated[
     list[DeadLetterReason] | None,
     typer.Option("--reason", help="Only with this reason; may be repeated.", show_default=False),
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Only from then on: 30min, 2h, 7d, or 2026-11-22T10:00:00Z.",
-        show_default=False,
-    ),
 ]
 TopicOption = Annotated[
     list[str] | None,
@@ -263,27 +251,8 @@ def _filter(
     return LetterFilter(
         reasons=frozenset(str(reason) for reason in reasons or []),
         topics=frozenset(known.get(topic, topic) for topic in topics or []),
-        since=None if since is None else moment(since, datetime.now(UTC)),
+        since=since_moment(since),
     )
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """`2h` ago or a date and time; one without a zone is UTC.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    if span := re.fullmatch(r"(\d+)\s*(s|min|m|h|d)", text.strip()):
-        unit = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}[span[2]]
-        with contextlib.suppress(OverflowError):
-            return now - timedelta(seconds=int(span[1]) * unit)
-    try:
-        at = datetime.fromisoformat(text.strip())
-    except ValueError as exc:
-        raise ConfigError(
-            f"`{text}` is no time", hint="write 30min, 2h, 7d or 2026-11-22T10:00:00Z"
-        ) from exc
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _summary(stored: StoredLetter) -> dict[str, Any]:

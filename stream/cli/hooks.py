@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import heapq
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli.options import JsonOption, KafkaOption
+from stream.cli.options import JsonOption, KafkaOption, SinceOption, since_moment
 from stream.cli.output import count, print_json, print_table
 from stream.errors import ConfigError
 from stream.settings import Settings, load_settings
@@ -63,15 +62,6 @@ IdOption = Annotated[
     list[str] | None,
     typer.Option(
         "--id", help="Only this decision, alert or post; may be repeated.", show_default=False
-    ),
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Only from then on: 30min, 2h, 7d, or 2026-11-22T10:00:00Z.",
-        show_default=False,
     ),
 ]
 
@@ -308,14 +298,13 @@ def _filter(
     ids: list[str] | None,
     since: str | None,
 ) -> LogFilter:
-    from stream.cli.dead_letters import moment
     from stream.hooks.log import LogFilter
 
     return LogFilter(
         targets=frozenset(targets or []),
         states=frozenset(str(state) for state in states or []),
         ids=frozenset(ids or []),
-        since=None if since is None else moment(since, datetime.now(UTC)),
+        since=since_moment(since),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from stream.errors import ConfigError
 from stream.sources.files import Format
+from stream.times import since
 
 FileArgument = Annotated[
     str,
@@ -34,7 +36,25 @@ KafkaOption = Annotated[
         show_default=False,
     ),
 ]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        help="Only from then on: 30min, 2h, 7d, or 2026-11-22T10:00:00Z.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+def since_moment(text: str | None) -> datetime | None:
+    """The time that `--since` means.
+
+    Raises:
+        ConfigError: it is no time.
+    """
+    return None if text is None else since(text, datetime.now(UTC))
 
 
 def chosen_format(form: Format | None, *, text: bool) -> Format | None:

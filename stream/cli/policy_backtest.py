@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream.cli.options import JsonOption, KafkaOption
+from stream.cli.options import JsonOption, KafkaOption, since_moment
 from stream.cli.output import count, print_json, print_table
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from stream.decisions.backtest import Sample, Tally
     from stream.outcomes import Action
     from stream.policy import Policy
@@ -103,7 +104,12 @@ def backtest(
     settings = load_settings({"kafka.bootstrap": kafka, "policy.path": against})
     old_path = policy_path(settings.policy.path)
     new, old = load_policy(policy), load_policy(old_path)
-    given = _from_file(labels, reviews) if labels else _from_topic(settings, since or "", reviews)
+    after = since_moment(since)
+    if after is not None:
+        given = _from_topic(settings, after, reviews)
+    else:
+        assert labels is not None
+        given = _from_file(labels, reviews)
     begun = time.monotonic()
     with _progress(given) as done:
         tally = run_backtest(
@@ -128,14 +134,12 @@ def _from_file(labels: Path, reviews: Path | None) -> _Input:
     return _Input(file.values(), file.size, lambda _: file.read, _judged(reviews))
 
 
-def _from_topic(settings: Settings, since: str, reviews: Path | None) -> _Input:
-    from stream.cli.dead_letters import moment
+def _from_topic(settings: Settings, after: datetime, reviews: Path | None) -> _Input:
     from stream.decisions.precision import standing_reviews
     from stream.decisions.stored import TopicValues, stored_reviews
     from stream.topics import LABELS
 
-    since_ms = int(moment(since, datetime.now(UTC)).timestamp() * 1000)
-    values = TopicValues(settings.kafka, LABELS, since_ms)
+    values = TopicValues(settings.kafka, LABELS, round(after.timestamp() * 1000))
     if reviews is not None:
         judged = _judged(reviews)
     else:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from stream.cli.options import JsonOption, KafkaOption
+from stream.cli.options import JsonOption, KafkaOption, SinceOption, since_moment
 from stream.cli.output import print_json, print_table
+from stream.times import moment_or_never
 
 if TYPE_CHECKING:
     from stream.decisions.stored import TopicValues
@@ -39,17 +39,6 @@ class Format(StrEnum):
     TSV = "tsv"
 
 
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        help="Only from then on: 30min, 2h, 7d, or 2026-11-22T10:00:00Z.",
-        show_default=False,
-    ),
-]
-
-
 @app.command("list")
 def list_reviews(
     *,
@@ -69,13 +58,13 @@ def list_reviews(
     settings = _settings(kafka)
     stored = list(_reviews(settings, None))
     standing = {review.review_id for review in standing_reviews(stored).values()}
-    since_ms = _since_ms(since)
+    after = since_moment(since)
     found = deque(
         (
             review
             for review in stored
             if (reviewer is None or review.reviewer == reviewer)
-            and (since_ms is None or _ms(review.at) >= since_ms)
+            and (after is None or moment_or_never(review.at) >= after)
         ),
         maxlen=limit,
     )
@@ -144,11 +133,11 @@ def export(
     from stream.topics import DECISIONS
 
     settings = _settings(kafka)
-    since_ms = _since_ms(since)
+    after = since_moment(since)
     standing = {
         post: review
         for post, review in standing_reviews(_reviews(settings, None)).items()
-        if since_ms is None or _ms(review.at) >= since_ms
+        if after is None or moment_or_never(review.at) >= after
     }
     values = TopicValues(settings, DECISIONS, None)
     written = 0
@@ -250,17 +239,3 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
                 progress.update(bar, completed=number, description=f"reading {number:,} decisions")
 
         yield done
-
-
-def _since_ms(since: str | None) -> int | None:
-    from stream.cli.dead_letters import moment
-
-    return None if since is None else int(moment(since, datetime.now(UTC)).timestamp() * 1000)
-
-
-def _ms(stamp: str) -> int:
-    try:
-        at = datetime.fromisoformat(stamp)
-    except ValueError:
-        return 0
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -9,27 +9,25 @@ little twice.
 from __future__ import annotations
 
 import contextlib
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 import msgspec
 
-from stream.errors import BrokerError
 from stream.hooks.events import Event, Place, decode_event
 from stream.hooks.schedule import JITTER
-from stream.kafka.client import kafka_python_config, reason_of
-from stream.kafka.offsets import OffsetRange, offset_ranges
+from stream.kafka.offsets import OffsetRange
+from stream.kafka.scan import Scanned, newest, open_scanner
 from stream.outcomes import Delivery, decode_delivery
 from stream.settings import KafkaSettings
+from stream.times import moment_or_never
 from stream.topics import ALERTS, DECISIONS, DELIVERIES
 
 #: So many of the newest records of the log are read after a start: some windows of some targets.
 REMEMBERED: Final = 100_000
-_SILENCE_TIMEOUT_S: Final = 30.0
 
 
 def log_partition(target: str, partitions: int) -> int:
@@ -54,7 +52,7 @@ class LogFilter:
             return False
         if self.ids and not self.ids & {delivery.record_id, delivery.post_id, delivery.delivery_id}:
             return False
-        return self.since is None or moment_of(delivery.at) >= self.since
+        return self.since is None or moment_or_never(delivery.at) >= self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +87,10 @@ class Memory:
             place = place_of(delivery)
             if place is None:
                 continue
-            at = moment_of(delivery.at).timestamp()
+            at = moment_or_never(delivery.at).timestamp()
             known = self._by_place.get(str(place))
             since = at if known is None or known.record_id != delivery.record_id else known.since
-            due = at if delivery.next_at is None else moment_of(delivery.next_at).timestamp()
+            due = at if delivery.next_at is None else moment_or_never(delivery.next_at).timestamp()
             self._by_place[str(place)] = Remembered(
                 delivery.record_id, delivery.state, delivery.attempt, since, due
             )
@@ -117,15 +115,6 @@ def place_of(delivery: Delivery) -> Place | None:
     return Place(topic, int(partition), int(offset))
 
 
-def moment_of(text: str) -> datetime:
-    """A time of a record; the beginning of time where it is none."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
 def read_log(
     kafka: KafkaSettings,
     wanted: Callable[[Delivery], bool],
@@ -145,11 +134,11 @@ def read_log(
         BrokerError: the broker does not answer, or goes away in the middle.
     """
     topic = DELIVERIES.full_name(kafka.topic_prefix)
-    for _, _, value in read_topic(
+    for record in read_topic(
         kafka, topic, lambda n: None if target is None else {log_partition(target, n)}, most
     ):
         with contextlib.suppress(msgspec.DecodeError):
-            delivery = decode_delivery(value or b"")
+            delivery = decode_delivery(record.value or b"")
             if wanted(delivery):
                 yield delivery
 
@@ -169,8 +158,8 @@ def read_topic(
     topic: str,
     chosen: Callable[[int], set[int] | None] = lambda _: None,
     most: int | None = None,
-) -> Iterator[tuple[int, int, bytes | None]]:
-    """Partition, offset and value of what is in a topic now.
+) -> Iterator[Scanned]:
+    """What is in a topic now.
 
     Args:
         kafka: the broker.
@@ -181,48 +170,12 @@ def read_topic(
     Raises:
         BrokerError: the broker does not answer, or goes away in the middle.
     """
-    from kafka import KafkaConsumer, TopicPartition
-    from kafka.errors import KafkaError
-
-    try:
-        consumer = KafkaConsumer(**kafka_python_config(kafka), enable_auto_commit=False)
-        with contextlib.closing(consumer):
-            numbers = consumer.partitions_for_topic(topic) or set()
-            wanted = chosen(len(numbers)) if numbers else set()
-            numbers = numbers if wanted is None else numbers & wanted
-            ranges = offset_ranges(kafka, [(topic, number) for number in sorted(numbers)])
-            left = {}
-            for (name, number), each in ranges.items():
-                first = each.first if most is None else max(each.first, each.end - most)
-                if each.end > first:
-                    left[TopicPartition(name, number)] = OffsetRange(first, each.end)
-            consumer.assign(list(left))
-            for partition, each in left.items():
-                consumer.seek(partition, each.first)
-            yield from _until_ends(consumer, left)
-    except KafkaError as exc:
-        raise BrokerError(f"the topic cannot be read: {reason_of(exc)}", where=topic) from exc
-
-
-def _until_ends(
-    consumer: Any, left: dict[Any, OffsetRange]
-) -> Iterator[tuple[int, int, bytes | None]]:
-    heard_s = time.monotonic()
-    while left:
-        batch = consumer.poll(timeout_ms=200)
-        if batch:
-            heard_s = time.monotonic()
-        elif time.monotonic() - heard_s > _SILENCE_TIMEOUT_S:
-            raise BrokerError("the broker gives no more records", where=next(iter(left)).topic)
-        for partition, records in batch.items():
-            for record in records:
-                if partition in left and record.offset < left[partition].end:
-                    yield partition.partition, record.offset, record.value
-        for partition in list(left):
-            # The position, not the last record: offsets may have gaps at the end.
-            if consumer.position(partition) >= left[partition].end:
-                del left[partition]
-                consumer.pause(partition)
+    with open_scanner(kafka) as scanner:
+        there = scanner.ranges(topic)[topic]
+        wanted = chosen(len(there)) if there else None
+        if wanted is not None:
+            there = {number: each for number, each in there.items() if number in wanted}
+        yield from scanner.read(topic, there if most is None else newest(there, most))
 
 
 def events_at(kafka: KafkaSettings, places: Iterable[Place]) -> Iterator[Event]:
@@ -231,9 +184,6 @@ def events_at(kafka: KafkaSettings, places: Iterable[Place]) -> Iterator[Event]:
     Raises:
         BrokerError: the broker does not answer.
     """
-    from kafka import KafkaConsumer, TopicPartition
-    from kafka.errors import KafkaError
-
     kinds = {
         DECISIONS.full_name(kafka.topic_prefix): "decision",
         ALERTS.full_name(kafka.topic_prefix): "alert",
@@ -242,25 +192,17 @@ def events_at(kafka: KafkaSettings, places: Iterable[Place]) -> Iterator[Event]:
     for place in places:
         if place.topic in kinds:
             wanted.setdefault((place.topic, place.partition), []).append(place.offset)
-    ranges = offset_ranges(kafka, wanted)
-    try:
-        consumer = KafkaConsumer(**kafka_python_config(kafka), enable_auto_commit=False)
-        with contextlib.closing(consumer):
-            for (topic, number), offsets in wanted.items():
-                first, end = ranges[topic, number]
-                inside = sorted({offset for offset in offsets if first <= offset < end})
-                if not inside:
-                    continue
-                partition = TopicPartition(topic, number)
-                consumer.assign([partition])
-                consumer.seek(partition, inside[0])
-                for _, offset, value in _until_ends(
-                    consumer, {partition: OffsetRange(inside[0], inside[-1] + 1)}
-                ):
-                    if offset in inside:
-                        yield from _decoded(kinds, Place(topic, number, offset), value)
-    except KafkaError as exc:
-        raise BrokerError(f"the records cannot be read: {reason_of(exc)}") from exc
+    with open_scanner(kafka) as scanner:
+        there = scanner.ranges(*{topic for topic, _ in wanted})
+        for (topic, number), offsets in wanted.items():
+            first, end = there[topic].get(number, OffsetRange(0, 0))
+            inside = sorted({offset for offset in offsets if first <= offset < end})
+            if not inside:
+                continue
+            stretch = {number: OffsetRange(inside[0], inside[-1] + 1)}
+            for record in scanner.read(topic, stretch):
+                if record.offset in inside:
+                    yield from _decoded(kinds, Place(topic, number, record.offset), record.value)
 
 
 def _decoded(kinds: Mapping[str, str], place: Place, value: bytes | None) -> Iterator[Event]:

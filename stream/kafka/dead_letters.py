@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -21,13 +20,12 @@ import msgspec
 
 from stream.errors import BrokerError, DeliveryError
 from stream.kafka.client import kafka_python_config, reason_of
-from stream.kafka.offsets import offset_ranges
+from stream.kafka.scan import scan
 from stream.records import DeadLetter, decode_dead_letter
 from stream.settings import KafkaSettings
+from stream.times import moment_or_never
 from stream.topics import DEAD_LETTERS
 
-#: A broker that gives nothing for so long, while there is more, has gone away.
-_SILENCE_TIMEOUT_S = 30.0
 #: Letters sent before their confirmations are awaited; bounds the memory.
 _SENT_AT_ONCE = 500
 
@@ -57,7 +55,7 @@ class LetterFilter:
             return False
         if self.topics and (letter.origin is None or letter.origin.topic not in self.topics):
             return False
-        return self.since is None or _at(letter) >= self.since
+        return self.since is None or moment_or_never(letter.at) >= self.since
 
 
 class Kept(StrEnum):
@@ -93,7 +91,7 @@ def read_letters(
         BrokerError: the broker does not answer, or goes away in the middle.
     """
     seen: set[bytes] = set()
-    for partition, offset, value in _records(kafka, DEAD_LETTERS.full_name(kafka.topic_prefix)):
+    for partition, offset, _, value in scan(kafka, DEAD_LETTERS.full_name(kafka.topic_prefix)):
         try:
             letter = decode_dead_letter(value or b"")
         except msgspec.DecodeError:
@@ -187,56 +185,3 @@ def _confirm(waiting: list[tuple[DeadLetter, Any]], count: ReplayCount, timeout_
         count.replayed += 1
         count.topics[letter.origin.topic] += 1
     waiting.clear()
-
-
-def _records(kafka: KafkaSettings, topic: str) -> Iterator[tuple[int, int, bytes | None]]:
-    """Partition, offset and value of everything between the topic's first and present end."""
-    from kafka import KafkaConsumer, TopicPartition
-    from kafka.errors import KafkaError
-
-    try:
-        consumer = KafkaConsumer(**kafka_python_config(kafka), enable_auto_commit=False)
-        with contextlib.closing(consumer):
-            numbers = consumer.partitions_for_topic(topic) or set()
-            ranges = offset_ranges(kafka, [(topic, number) for number in numbers])
-            left = {
-                TopicPartition(name, number): each.end
-                for (name, number), each in ranges.items()
-                if each.end > each.first
-            }
-            consumer.assign(list(left))
-            for partition in left:
-                consumer.seek(partition, ranges[partition.topic, partition.partition].first)
-            yield from _until_ends(consumer, left)
-    except KafkaError as exc:
-        raise BrokerError(
-            f"the dead letters cannot be read: {reason_of(exc)}", where=topic
-        ) from exc
-
-
-def _until_ends(consumer: Any, ends: dict[Any, int]) -> Iterator[tuple[int, int, bytes | None]]:
-    """What the consumer gives before each partition's end; empties `ends`."""
-    heard_s = time.monotonic()
-    while ends:
-        batch = consumer.poll(timeout_ms=500)
-        if batch:
-            heard_s = time.monotonic()
-        elif time.monotonic() - heard_s > _SILENCE_TIMEOUT_S:
-            raise BrokerError("the broker gives no more records", where=next(iter(ends)).topic)
-        for partition, records in batch.items():
-            for record in records:
-                if record.offset < ends.get(partition, 0):
-                    yield partition.partition, record.offset, record.value
-        for partition in list(ends):
-            # The position, not the last record: offsets may have gaps at the end.
-            if consumer.position(partition) >= ends[partition]:
-                del ends[partition]
-                consumer.pause(partition)
-
-
-def _at(letter: DeadLetter) -> datetime:
-    try:
-        at = datetime.fromisoformat(letter.at)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

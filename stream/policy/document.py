@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import yaml
 
 from stream.policy.diagnostics import Diagnostics, SourceFile, suggestion
+from stream.times import moment_of
 
 #: libyaml's loader where it is there: the same, ten times as fast.
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -134,11 +135,10 @@ class Value:
         if text is None:
             return None
         try:
-            at = datetime.fromisoformat(text)
+            return moment_of(text)
         except ValueError:
             self.wrong(f"`{text}` is not {what}", hint="write 2027-01-31 or 2027-01-31T12:00:00Z")
             return None
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
 
     def items(self, what: str = "a list") -> list[Value]:
         """The items of a list; a single scalar is a list of one."""

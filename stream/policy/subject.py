@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import blake2b
 from urllib.parse import urlsplit
 
 from stream.policy.history import KeyKind
 from stream.records import Author, Label, Post, TaskLabel
+from stream.times import timestamp_ms
 
 _LINK = re.compile(
     r"""https?://[^\s<>"'`]+|(?<![\w@.-])(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}/[^\s<>"'`]+""",
@@ -59,7 +59,7 @@ class Subject:
         if label.origin is not None:
             at_ms = label.origin.timestamp_ms
         else:
-            at_ms = _ms(label.posted_at) or _ms(label.labelled_at) or 0
+            at_ms = _ms(label.posted_at) or _ms(label.labelled_at)
         return cls(
             label_id=label.label_id,
             post_id=label.post_id,
@@ -174,11 +174,8 @@ def _fingerprint(text: str) -> str | None:
     )
 
 
-def _ms(stamp: str | None) -> int | None:
-    if stamp is None:
-        return None
+def _ms(stamp: str | None) -> int:
     try:
-        at = datetime.fromisoformat(stamp)
+        return 0 if stamp is None else timestamp_ms(stamp)
     except ValueError:
-        return None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        return 0

@@ -26,6 +26,7 @@ from stream.policy.expressions import (
 )
 from stream.policy.history import KINDS
 from stream.policy.reading import Reading
+from stream.times import timestamp_ms
 
 _DAY_S = 86_400
 
@@ -56,11 +57,10 @@ def _age_days(reading: Reading) -> float:
     subject = reading.subject
     created_at = _there(subject.author.created_at if subject.author else None)
     try:
-        at = datetime.fromisoformat(created_at)
+        created_ms = timestamp_ms(created_at)
     except ValueError:
         raise Missing from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (subject.at_ms / 1000 - at.timestamp()) / _DAY_S)
+    return max(0.0, (subject.at_ms - created_ms) / 1000 / _DAY_S)
 
 
 def _capitals(reading: Reading) -> float:

@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from stream.cli.dead_letters import moment
-from stream.errors import ConfigError, PostError
+from stream.errors import PostError
 from stream.kafka.client import kafka_python_config
 from stream.records import MAX_ORIGINAL_BYTES, DeadLetter, Origin, dead_letter_of, encode
 from stream.settings import KafkaSettings
@@ -207,22 +206,3 @@ def test_no_broker_is_said_plainly(run_tidegate: RunTidegate) -> None:
     assert done.returncode == 1
     assert "nothing listens there" in done.stderr
     assert done.stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "ago"),
-    [("30min", timedelta(minutes=30)), ("2h", timedelta(hours=2)), ("7 d", timedelta(days=7))],
-)
-def test_a_span_is_counted_back_from_now(text: str, ago: timedelta) -> None:
-    now = datetime(2026, 11, 22, tzinfo=UTC)
-    assert moment(text, now) == now - ago
-
-
-def test_a_time_without_a_zone_is_utc() -> None:
-    assert moment("2026-11-22 10:00", datetime.now(UTC)) == datetime(2026, 11, 22, 10, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("text", ["yesterday", "", "2 weeks", "99999999999999d"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no time"):
-        moment(text, datetime.now(UTC))

@@ -9,9 +9,10 @@ import pytest
 
 from dashboard.figures import RANGES, abusive_share, figures, net_sentiment, stretch
 from dashboard.languages import LANGUAGES, language_code, language_name
-from dashboard.projection import bin_ms, latency_bin, timestamp_ms
+from dashboard.projection import bin_ms, latency_bin
 from dashboard.reader import open_reader, percentile_ms
 from dashboard.scope import FeedFilter, Scope
+from stream.times import timestamp_ms
 from tests.dashboard.label_feed import stream_of
 
 #: On a coarse bucket's edge, so that every width sees the same posts.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream.hooks.deliverer import delivery_id, delivery_of
 from stream.hooks.events import Event, Place
-from stream.hooks.log import LogFilter, Memory, log_partition, moment_of, place_of
+from stream.hooks.log import LogFilter, Memory, log_partition, place_of
 from stream.hooks.outbox import Item, Settled
 from stream.hooks.schedule import DEFAULT_SCHEDULE
 from stream.outcomes import Delivery
@@ -90,7 +90,3 @@ def test_filters() -> None:
 @given(st.text(), st.integers(1, 50))
 def test_a_targets_log_has_one_partition(name: str, partitions: int) -> None:
     assert 0 <= log_partition(name, partitions) < partitions
-
-
-def test_a_time_that_is_none_is_long_ago() -> None:
-    assert moment_of("soon") < moment_of("1970-01-01")
