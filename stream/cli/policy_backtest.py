@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from stream.cli.options import JsonOption, KafkaOption, since_moment
 from stream.cli.output import count, print_json, print_table
+from stream.cli.progress import share_progress
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from stream.outcomes import Action
     from stream.policy import Policy
     from stream.settings import Settings
-
-_EVERY_S = 0.2
 
 
 @dataclass(slots=True)
@@ -111,14 +109,14 @@ def backtest(
         assert labels is not None
         given = _from_file(labels, reviews)
     begun = time.monotonic()
-    with _progress(given) as done:
+    with share_progress("judging", given.size) as told:
         tally = run_backtest(
             chunks_of(given.values, CHUNK),
             policy,
             old_path,
             given.judged,
             processes=processes,
-            done=done,
+            done=lambda labels: told(given.read(labels), labels),
         )
     result = _result(tally, new, old, time.monotonic() - begun)
     if as_json:
@@ -128,9 +126,9 @@ def backtest(
 
 
 def _from_file(labels: Path, reviews: Path | None) -> _Input:
-    from stream.decisions.stored import LabelFile
+    from stream.decisions.stored import RecordFile
 
-    file = LabelFile(labels)
+    file = RecordFile(labels)
     return _Input(file.values(), file.size, lambda _: file.read, _judged(reviews))
 
 
@@ -151,39 +149,12 @@ def _from_topic(settings: Settings, after: datetime, reviews: Path | None) -> _I
 def _judged(reviews: Path | None) -> dict[str, Action]:
     """By post, what people decided, as a file has it."""
     from stream.decisions.precision import standing_reviews
-    from stream.decisions.stored import LabelFile, reviews_in
+    from stream.decisions.stored import RecordFile, reviews_in
 
     if reviews is None:
         return {}
-    standing = standing_reviews(reviews_in(LabelFile(reviews).values()))
+    standing = standing_reviews(reviews_in(RecordFile(reviews).values()))
     return {post: review.action for post, review in standing.items() if review.action is not None}
-
-
-@contextmanager
-def _progress(given: _Input) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("judging", total=given.size or None)
-        begun = last = time.monotonic()
-
-        def done(labels: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= _EVERY_S:
-                last = now
-                rate = labels / (now - begun)
-                text = f"judging {labels:,} labels {rate:,.0f}/s"
-                progress.update(task, completed=given.read(labels), description=text)
-
-        yield done
 
 
 # -- the result

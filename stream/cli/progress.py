@@ -1,4 +1,4 @@
-"""The progress bar of the commands that read a file; nothing where there is no terminal."""
+"""The progress bars of the commands that read files and topics; nothing where there is no terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         lines = task.fields.get("lines", 0)
         rate = lines / task.elapsed if task.elapsed else 0.0
-        return Text(f"{lines:,} lines  {rate:,.0f}/s", style="progress.data.speed")
+        unit = task.fields.get("unit", "lines")
+        return Text(f"{lines:,} {unit}  {rate:,.0f}/s", style="progress.data.speed")
 
 
 @contextmanager
@@ -71,6 +72,32 @@ def records_progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
             progress.update(task, completed=done, total=None if left is None else done + left)
 
         yield told
+
+
+@contextmanager
+def share_progress(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Gives a function that is told how much of `total` is done, and how many records that is.
+
+    `done(completed, records)`: `total` and `completed` in records, bytes, or whatever the caller
+    has; without `records` they are what is counted.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _completed, _records=0: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total or None, unit="records")
+        last_s = 0.0
+
+        def done(completed: float, records: int | None = None) -> None:
+            nonlocal last_s
+            if time.monotonic() - last_s >= _EVERY_S:
+                last_s = time.monotonic()
+                lines = int(completed) if records is None else records
+                progress.update(task, completed=completed, lines=lines)
+
+        yield done
 
 
 class _Records(ProgressColumn):

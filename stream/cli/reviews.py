@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -15,6 +14,7 @@ import typer
 
 from stream.cli.options import JsonOption, KafkaOption, SinceOption, since_moment
 from stream.cli.output import print_json, print_table
+from stream.cli.progress import share_progress
 from stream.times import moment_or_never
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ app = typer.Typer(
     help="What people decided: list it, export it for training.",
     no_args_is_help=True,
 )
-_EVERY_S = 0.2
 _STDOUT = "-"
 
 
@@ -55,10 +54,10 @@ def list_reviews(
 
     from stream.decisions.precision import standing_reviews
 
+    after = since_moment(since)
     settings = _settings(kafka)
     stored = list(_reviews(settings, None))
     standing = {review.review_id for review in standing_reviews(stored).values()}
-    after = since_moment(since)
     found = deque(
         (
             review
@@ -132,8 +131,8 @@ def export(
     from stream.decisions.training import rows_of
     from stream.topics import DECISIONS
 
-    settings = _settings(kafka)
     after = since_moment(since)
+    settings = _settings(kafka)
     standing = {
         post: review
         for post, review in standing_reviews(_reviews(settings, None)).items()
@@ -142,7 +141,7 @@ def export(
     values = TopicValues(settings, DECISIONS, None)
     written = 0
     chosen = form or (Format.TSV if file.endswith((".tsv", ".tsv.gz")) else Format.JSONL)
-    with _output(file) as write, _progress(values.size) as done:
+    with _output(file) as write, share_progress("reading decisions", values.size) as done:
         if chosen is Format.TSV:
             write(b"id\ttext\tlang\tlabels\n")
         for row in rows_of(standing, _decisions(values, done), corrected_only=corrected_only):
@@ -215,27 +214,3 @@ def _output(file: str) -> Iterator[Callable[[bytes], Any]]:
                 yield packed.write
         else:
             yield raw.write
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("reading decisions", total=total or None)
-        last = 0.0
-
-        def done(number: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= _EVERY_S:
-                last = time.monotonic()
-                progress.update(bar, completed=number, description=f"reading {number:,} decisions")
-
-        yield done

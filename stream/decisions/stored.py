@@ -20,8 +20,8 @@ from stream.settings import KafkaSettings
 from stream.topics import REVIEWS, Topic
 
 
-class LabelFile:
-    """Lines of a file.
+class RecordFile:
+    """Records of a file, one a line.
 
     Args:
         path: JSONL; gzip where its name ends in `.gz`.
@@ -33,7 +33,7 @@ class LabelFile:
         try:
             self.size = path.stat().st_size
         except OSError as exc:
-            raise SourceError(f"cannot be read: {exc.strerror}", where=str(path)) from exc
+            raise _unreadable(path, exc) from exc
 
     @property
     def read(self) -> int:
@@ -55,7 +55,12 @@ class LabelFile:
                     if line.strip():
                         yield line
         except (OSError, EOFError) as exc:
-            raise SourceError(f"cannot be read: {exc}", where=str(self.path)) from exc
+            raise _unreadable(self.path, exc) from exc
+
+
+def _unreadable(path: Path, exc: Exception) -> SourceError:
+    why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+    return SourceError(f"the file cannot be read: {why[:1].lower()}{why[1:]}", where=str(path))
 
 
 class TopicValues:

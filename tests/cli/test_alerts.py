@@ -168,6 +168,14 @@ def test_a_backtest_wants_one_source(run_tidegate: RunTidegate, rules: Path) -> 
     assert "nowhere.jsonl: the file cannot be read: no such file" in done.stderr
 
 
+def test_a_backtest_of_a_damaged_file_says_so(run_tidegate: RunTidegate, tmp_path: Path) -> None:
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 50_000)[:-20])
+    done = run_tidegate("alerts", "backtest", "--metrics", "cut.jsonl.gz")
+    assert done.returncode == 1
+    assert "cut.jsonl.gz: the file cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_topics_are_read_and_a_test_is_sent_through_them(
     run_tidegate: RunTidegate, rules: Path, kafka: KafkaSettings
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from stream.decisions.backtest import Backtest, Tally
 from stream.decisions.parts import run_backtest
-from stream.decisions.stored import LabelFile, chunks_of
+from stream.decisions.stored import RecordFile, chunks_of
 from stream.outcomes import Action, Review
 from stream.policy import Policy
 from stream.records import Label, encode
@@ -144,7 +144,7 @@ def test_the_command_reads_files_and_uses_every_core(
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     alone = run_backtest(
-        chunks_of(LabelFile(tmp_path / "labels.jsonl.gz").values(), 64),
+        chunks_of(RecordFile(tmp_path / "labels.jsonl.gz").values(), 64),
         new,
         old,
         {"p0-2": Action.ALLOW},
@@ -173,10 +173,10 @@ def test_what_is_wrong_is_said(tmp_path: Path, run_tidegate: RunTidegate) -> Non
     assert "name either --since TIME or --labels FILE" in done.stderr
     done = run_tidegate("policy", "backtest", "--policy", str(new), "--labels", "nowhere.jsonl")
     assert done.returncode == 1
-    assert "nowhere.jsonl: cannot be read" in done.stderr
+    assert "nowhere.jsonl: the file cannot be read: no such file" in done.stderr
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 50_000)[:-20])
     done = run_tidegate(
         "policy", "backtest", "--policy", str(new), "--labels", "cut.jsonl.gz", "--processes", "1"
     )
     assert done.returncode == 1
-    assert "cut.jsonl.gz: cannot be read" in done.stderr
+    assert "cut.jsonl.gz: the file cannot be read" in done.stderr
