@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import streamlit as st
 
@@ -19,57 +20,67 @@ st.logo(_HERE / "components" / "logo.svg", size="large")
 # Before any page: who is not signed in, where that is needed, sees nothing else.
 gate()
 
+#: File, title, icon and what is there; the first is where one begins.
+_PAGES: Final = (
+    (
+        "live",
+        "Live",
+        "monitoring",
+        "Posts as they are labelled: rates, abuse, sentiment, languages and the feed.",
+    ),
+    (
+        "trends",
+        "Trends",
+        "trending_up",
+        "Any period against the one before: languages, sources, tags, terms, topics.",
+    ),
+    (
+        "review",
+        "Review",
+        "rate_review",
+        "Posts that wait for a person, one at a time, judged by keyboard.",
+    ),
+    (
+        "rules",
+        "Rules",
+        "gavel",
+        "Every rule with its matches and precision; thresholds; edit, backtest, promote.",
+    ),
+    (
+        "alerts",
+        "Alerts",
+        "notifications",
+        "What fires and what fired: the chart that made it, examples, acknowledge, mute.",
+    ),
+    (
+        "models",
+        "Models",
+        "model_training",
+        "What labels the posts: cards, dev figures, calibration, drift, overrides.",
+    ),
+    (
+        "audit",
+        "Audit",
+        "receipt_long",
+        "Every decision and every human action, chained, with filters and export.",
+    ),
+    (
+        "system",
+        "System",
+        "dns",
+        "Backlog per partition, latency, dead letters, models, projector and broker.",
+    ),
+)
 page = st.navigation(
     [
         st.Page(
-            _HERE / "app_pages" / "live.py",
-            title="Live",
-            icon=":material/monitoring:",
-            help="Posts as they are labelled: rates, abuse, sentiment, languages and the feed.",
-            default=True,
-        ),
-        st.Page(
-            _HERE / "app_pages" / "trends.py",
-            title="Trends",
-            icon=":material/trending_up:",
-            help="Any period against the one before: languages, sources, tags, terms, topics.",
-        ),
-        st.Page(
-            _HERE / "app_pages" / "review.py",
-            title="Review",
-            icon=":material/rate_review:",
-            help="Posts that wait for a person, one at a time, judged by keyboard.",
-        ),
-        st.Page(
-            _HERE / "app_pages" / "rules.py",
-            title="Rules",
-            icon=":material/gavel:",
-            help="Every rule with its matches and precision; thresholds; edit, backtest, promote.",
-        ),
-        st.Page(
-            _HERE / "app_pages" / "alerts.py",
-            title="Alerts",
-            icon=":material/notifications:",
-            help="What fires and what fired: the chart that made it, examples, acknowledge, mute.",
-        ),
-        st.Page(
-            _HERE / "app_pages" / "models.py",
-            title="Models",
-            icon=":material/model_training:",
-            help="What labels the posts: cards, dev figures, calibration, drift, overrides.",
-        ),
-        st.Page(
-            _HERE / "app_pages" / "audit.py",
-            title="Audit",
-            icon=":material/receipt_long:",
-            help="Every decision and every human action, chained, with filters and export.",
-        ),
-        st.Page(
-            _HERE / "app_pages" / "system.py",
-            title="System",
-            icon=":material/dns:",
-            help="Backlog per partition, latency, dead letters, models, projector and broker.",
-        ),
+            _HERE / "app_pages" / f"{name}.py",
+            title=title,
+            icon=f":material/{icon}:",
+            help=what,
+            default=number == 0,
+        )
+        for number, (name, title, icon, what) in enumerate(_PAGES)
     ],
     position="top",
 )

@@ -13,9 +13,10 @@ import msgspec
 
 from dashboard.database import Database
 from dashboard.queries.scores import Drift
+from models.contradictions import member_tasks
 from models.dev_scores import DevScores, read_dev_scores
 from models.evaluate import Evaluation
-from models.manifest import Head, Manifest, Model, load_manifest, member_tasks
+from models.manifest import Head, Manifest, Model, load_manifest
 
 #: The usual limits of the population stability index (Siddiqi 2006).
 _STEADY: Final = 0.1

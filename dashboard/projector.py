@@ -21,8 +21,9 @@ from typing import Any, Final
 import structlog
 
 from dashboard.broker_watch import BrokerWatch, Sample
+from dashboard.ownership import handed_over
 from dashboard.reading import READ_TOPICS, read_records
-from dashboard.store import Batch, Store, handed_over
+from dashboard.store import Batch, Store
 from stream.errors import TidegateError
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.logs import set_up_logs

@@ -18,9 +18,10 @@ from typing import Final
 
 from dashboard.errors import ReadModelError
 from dashboard.outcome_store import AUDITED, chain_name
+from dashboard.ownership import hand_over, locked
 from dashboard.projector import Projector
 from dashboard.schema import VERSION, schema_version
-from dashboard.store import Store, hand_over, locked
+from dashboard.store import Store
 from stream.errors import BrokerError
 from stream.kafka.admin import open_admin
 from stream.kafka.offsets import offset_ranges

@@ -6,11 +6,8 @@ killed at any moment therefore leaves a file without a gap, and reading on count
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +17,7 @@ from typing import Any, Final, Self
 
 from dashboard.errors import ReadModelError
 from dashboard.outcome_store import AUDITED, Outcomes, put_outcomes
+from dashboard.ownership import locked
 from dashboard.projection import DeadLetterRow, PostRow
 from dashboard.rollup import Counted, Deltas, hours_to_days
 from dashboard.schema import migrate
@@ -36,7 +34,6 @@ RETENTION_DELIVERIES: Final = 50_000
 #: More than any team could judge; the least severe and then the newest go.
 RETENTION_QUEUE: Final = 100_000
 _PRUNE_AUDIT: Final = 50_000
-_HAND_OVER_S: Final = 90.0
 _RETENTION_NOTICES: Final = 100
 _IDS_A_QUERY: Final = 500  # well under SQLite's bound on parameters
 _HELD: Final = (
@@ -439,68 +436,6 @@ class Store:
     def _one(self, sql: str, *parameters: Any) -> Any:
         row = self._db.execute(sql, parameters).fetchone()
         return row[0] if row else None
-
-
-class Lock:
-    """A lock beside the file, held until it is closed or the process ends, however it ends."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def close(self) -> None:
-        """Let another one in."""
-        os.close(self._handle)
-
-
-def locked(path: Path) -> Lock:
-    """The lock of whoever writes the file.
-
-    Raises:
-        ReadModelError: somebody else writes it, or the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError as exc:
-        raise ReadModelError(
-            f"cannot write the read model: {exc.strerror}",
-            where=str(path),
-            hint="choose another file with `--database FILE`",
-        ) from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(lock)
-        raise ReadModelError(
-            "another projector writes this read model",
-            where=str(path),
-            hint="stop it, or choose another file with `--database FILE`",
-        ) from exc
-    return Lock(lock)
-
-
-@contextmanager
-def hand_over(path: Path) -> Iterator[None]:
-    """Ask whoever writes the file to let go of it, and not to come back before the end."""
-    marker = _marker(path)
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.touch(mode=0o600)
-    try:
-        yield
-    finally:
-        marker.unlink(missing_ok=True)
-
-
-def handed_over(path: Path) -> bool:
-    """Whether a rebuild is about to put another file here; one that died does not count."""
-    try:
-        return time.time() - _marker(path).stat().st_mtime < _HAND_OVER_S
-    except OSError:
-        return False
-
-
-def _marker(path: Path) -> Path:
-    return path.with_name(f"{path.name}.hand-over")
 
 
 @contextmanager

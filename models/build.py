@@ -33,7 +33,8 @@ from models.language.build import (
     read_language_recipe,
     write_language,
 )
-from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, manifest_toml, sha256_of
+from models.manifest import LANGUAGE_TASK, Head, Manifest, Model, sha256_of
+from models.manifest_writing import manifest_toml
 from models.scorer import BATCH_TOKENS
 from models.session import fused_operators
 from models.text import clean, cut

@@ -7,9 +7,7 @@ code. A file is used only while its sha256 is the manifest's.
 from __future__ import annotations
 
 import hashlib
-import json
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from models.contradictions import contradictions, member_tasks
 from models.curves import Curve
 from models.errors import ManifestError, ModelFileError
 
@@ -27,9 +26,6 @@ LANGUAGE_TASK: Final = "language"
 UNDETERMINED: Final = "und"
 #: What `check_files` says of a model that has no files yet.
 NOT_EXPORTED: Final = "not exported yet"
-#: Keys of a head that are tables of their own in the file, and those left out at their default.
-_HEAD_TABLES: Final = ("curves", "measured", "by_language")
-_HEAD_DEFAULTS: Final = {"temperature": 1.0, "undetermined": 0.0}
 _HASH_CHUNK = 1 << 20
 T = TypeVar("T")
 
@@ -236,12 +232,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
 
-def member_tasks(member: str) -> tuple[str, list[str]]:
-    """A preset's member as (model, tasks): `compact`, or `compact:language,toxicity` for some."""
-    model, _, tasks = member.partition(":")
-    return model, [task.strip() for task in tasks.split(",") if task.strip()]
-
-
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
     digest = hashlib.sha256()
@@ -300,7 +290,7 @@ def load_manifest(path: Path | None = None) -> Manifest:
         bundled = load_manifest(bundled_manifest_path())
         models = {**_moved(bundled), **models}
         presets = {**bundled.presets, **presets}
-    problem = next(_contradictions(presets, models), None)
+    problem = next(contradictions(presets, models), None)
     if problem is not None:
         raise ManifestError(
             problem, where=str(path), hint="docs/models/manifest.md describes every key"
@@ -330,141 +320,3 @@ def _converted(raw: object, kind: type[T], at: str, path: Path) -> T:
             where=str(path),
             hint="docs/models/manifest.md describes every key",
         ) from exc
-
-
-def _contradictions(presets: Mapping[str, list[str]], models: Mapping[str, Model]) -> Iterator[str]:
-    for name, model in models.items():
-        yield from (f"model `{name}`: {problem}" for problem in _model_contradictions(model))
-    for preset, names in presets.items():
-        owner: dict[str, str] = {}
-        for name, only in map(member_tasks, names):
-            if name not in models:
-                yield f"preset `{preset}` names the model `{name}`, which is not there"
-                return
-            for task in only:
-                if task not in models[name].heads:
-                    yield f"preset `{preset}`: `{name}` has no task `{task}`"
-            for task in only or models[name].heads:
-                if task in owner:
-                    yield f"preset `{preset}`: both `{owner[task]}` and `{name}` answer `{task}`"
-                owner[task] = name
-        if not owner:
-            yield f"preset `{preset}` answers no task"
-
-
-def _model_contradictions(model: Model) -> Iterator[str]:
-    for role, file in (("graph", model.graph), ("tokenizer", model.tokenizer)):
-        if file not in model.files and (model.exported or model.source is None):
-            yield f"the {role} `{file}` is not among its `files`"
-    for file in model.files:
-        if Path(file).is_absolute() or ".." in Path(file).parts:
-            yield f"file `{file}` lies outside the model's folder"
-    if not model.heads:
-        yield "it has no heads"
-    end = 0
-    for task, head in sorted(model.heads.items(), key=lambda item: item[1].slice):
-        start, stop = head.slice
-        if start < end:
-            yield f"head `{task}`: its slice [{start}, {stop}] overlaps another head's"
-        if stop - start != len(head.labels):
-            yield (
-                f"head `{task}`: {len(head.labels)} labels do not match the slice "
-                f"[{start}, {stop}] of {stop - start} logits"
-            )
-        yield from (f"head `{task}`: {problem}" for problem in _head_contradictions(head))
-        end = stop
-
-
-def _head_contradictions(head: Head) -> Iterator[str]:
-    for label, count in Counter(head.labels).items():
-        if count > 1:
-            yield f"label `{label}` stands there twice"
-    if head.activation == "sigmoid" and "none" in head.labels:
-        yield "`none` cannot be a label: it says that no label reached its threshold"
-    for label in head.thresholds:
-        if label not in head.labels:
-            yield f"threshold of `{label}`, which is not one of its labels"
-    if head.activation == "softmax" and (head.thresholds or head.by_language):
-        yield "thresholds belong to `sigmoid`; `softmax` answers the most probable label"
-    yield from _calibration_contradictions(head)
-    if head.activation == "sigmoid":
-        for label in head.labels:
-            if label not in head.thresholds:
-                yield f"label `{label}` has no threshold"
-
-
-def _calibration_contradictions(head: Head) -> Iterator[str]:
-    if head.activation == "softmax" and head.curves:
-        yield "curves belong to `sigmoid`; `softmax` has a `temperature`"
-    if head.activation == "sigmoid" and head.temperature != 1.0:
-        yield "a `temperature` belongs to `softmax`; `sigmoid` has `curves`"
-    named = {("curve", label) for label in head.curves}
-    named |= {("measurement", label) for label in head.measured}
-    named |= {(f"`{lang}` threshold", x) for lang, own in head.by_language.items() for x in own}
-    for what, label in sorted(named):
-        if label not in head.labels:
-            yield f"{what} of `{label}`, which is not one of its labels"
-    for label, curve in head.curves.items():
-        yield from (f"curve of `{label}`: {problem}" for problem in curve.problems())
-
-
-def manifest_toml(
-    presets: Mapping[str, list[str]], models: Mapping[str, Model], extends: str | None = None
-) -> str:
-    """A manifest as text; `load_manifest` reads it back unchanged."""
-    lines = [
-        "# Which models serve which tasks. Written by `tidegate models build`;",
-        "# docs/models/manifest.md describes every key.",
-        "",
-        f"schema = {_toml(MANIFEST_SCHEMA)}",
-        *([f"extends = {_toml(extends)}"] if extends else []),
-        "",
-        "[presets]",
-        *(f"{_key(name)} = {_toml(names)}" for name, names in presets.items()),
-    ]
-    for name, model in models.items():
-        fields = msgspec.structs.asdict(model)
-        heads = fields.pop("heads")
-        files = fields.pop("files")
-        table = f"models.{_key(name)}"
-        given = {key: value for key, value in fields.items() if value is not None}
-        lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in given.items())]
-        lines += ["", f"[{table}.files]", *(f"{_key(k)} = {_toml(v)}" for k, v in files.items())]
-        for task, head in heads.items():
-            at = f"{table}.heads.{_key(task)}"
-            values = msgspec.structs.asdict(head)
-            tables = [values.pop(key) for key in _HEAD_TABLES]
-            thresholds = values.pop("thresholds")
-            lines += ["", f"[{at}]"]
-            lines += [
-                f"{key} = {_toml(value)}"
-                for key, value in values.items()
-                if value != _HEAD_DEFAULTS.get(key)
-            ]
-            if thresholds:
-                lines.append(f"thresholds = {_toml(thresholds)}")
-            for key, inner in zip(_HEAD_TABLES, tables, strict=True):
-                if inner:
-                    lines += ["", f"[{at}.{key}]"]
-                    lines += [f"{_key(name)} = {_toml(value)}" for name, value in inner.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _key(name: str) -> str:
-    bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-    return name if bare else _toml(name)
-
-
-def _toml(
-    value: str | float | list[Any] | tuple[int, ...] | dict[str, Any] | msgspec.Struct,
-) -> str:
-    """A TOML value; JSON's strings, numbers and arrays are TOML's, but for DEL.
-
-    A struct or a dictionary is an inline table without the fields that are None.
-    """
-    if isinstance(value, msgspec.Struct):
-        value = msgspec.structs.asdict(value)
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
-        return f"{{ {inner} }}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -13,16 +13,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from models.contradictions import member_tasks
 from models.errors import ManifestError
 from models.manifest import (
     Manifest,
     Model,
     bundled_manifest_path,
     load_manifest,
-    manifest_toml,
-    member_tasks,
     user_manifest_path,
 )
+from models.manifest_writing import manifest_toml
 
 #: The preset that answers the tasks which a model of one's own does not.
 COMPLETED_BY: Final = "compact"

@@ -5,23 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dashboard.database import Database
-
-
-class DeliveryView(NamedTuple):
-    """One attempt to hand a decision or an alert to a target."""
-
-    delivery_id: str
-    at_ms: int
-    target: str
-    kind: str
-    record_id: str
-    post_id: str
-    state: str
-    attempt: int
-    status: int | None
-    error: str
-    elapsed_ms: int | None
-    next_ms: int | None
+from dashboard.outcome_rows import DeliveryRow
 
 
 class TargetFigures(NamedTuple):
@@ -37,7 +21,7 @@ class TargetFigures(NamedTuple):
 
 def deliveries(
     db: Database, *, targets: tuple[str, ...] = (), states: tuple[str, ...] = (), limit: int = 200
-) -> list[DeliveryView]:
+) -> list[DeliveryRow]:
     """The newest attempts."""
     sql, values = "", list[object]()
     for column, wanted in (("target", targets), ("state", states)):
@@ -48,7 +32,7 @@ def deliveries(
         f"SELECT * FROM deliveries WHERE 1 = 1{sql} ORDER BY at_ms DESC, attempt DESC, delivery_id LIMIT ?",  # noqa: S608  placeholders only
         [*values, limit],
     )
-    return [DeliveryView(*row) for row in rows]
+    return [DeliveryRow(*row) for row in rows]
 
 
 def target_figures(db: Database, from_ms: int, to_ms: int) -> list[TargetFigures]:

@@ -187,7 +187,7 @@ def _has_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
-class _Run:
+class Run:
     """The model in training with what moves it; can be put down and taken up again.
 
     Args:
@@ -306,7 +306,7 @@ def fit(
     model: Any = _load(base, _label_names(loss_of.slices, data), settings)
     steps = math.ceil(len(rows) / settings["batch_rows"])
     out.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, settings, steps, out / _CHECKPOINT)
+    run = Run(model, settings, steps, out / _CHECKPOINT)
     done = run.resume()
     watch = _Watch(steps, report)
     saved_at = time.monotonic()

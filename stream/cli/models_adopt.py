@@ -160,7 +160,8 @@ def export(
     """
     from models.adopt import Adoption, plan_of
     from models.checkpoint import Asked
-    from models.manifest import load_manifest, member_tasks
+    from models.contradictions import member_tasks
+    from models.manifest import load_manifest
     from models.user_manifest import writable_manifest
 
     path = writable_manifest(manifest)

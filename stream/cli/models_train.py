@@ -70,8 +70,9 @@ def train(
     Exit code 3: the model in use is better on the same dev rows, and nothing was replaced.
     """
     from models.manifest import load_manifest
-    from models.train import Training, put_in_place
+    from models.train import put_in_place
     from models.train import train as make
+    from models.training.task_run import Training
     from models.user_manifest import writable_manifest
 
     path = writable_manifest(manifest)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from models.batch import pad_batches
-from models.manifest import Head, Manifest, Model, load_manifest, manifest_toml, sha256_of
+from models.manifest import Head, Manifest, Model, load_manifest, sha256_of
+from models.manifest_writing import manifest_toml
 from models.quantise import quantise
 from models.scorer import OnnxScorer
 from tests.models.bert_graph import FLAT_LABELS, LABELS, WORDS, write_graph, write_tokenizer

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.manifest import Head, Model, Source, load_manifest, manifest_toml
+from models.manifest import Head, Model, Source, load_manifest
+from models.manifest_writing import manifest_toml
 from tests.models.architectures import SENTIMENT, write_classifier
 
 pytestmark = [

@@ -11,7 +11,8 @@ from models.build import with_language_model
 from models.calibration_card import calibration_section
 from models.describe import calibrated
 from models.evaluate import Bench
-from models.manifest import Head, Model, load_manifest, manifest_toml
+from models.manifest import Head, Model, load_manifest
+from models.manifest_writing import manifest_toml
 from models.training.data import Row, TaskData, TaskName
 from tests.models.bert_graph import LABELS
 from tests.models.conftest import SmallModel, sentences

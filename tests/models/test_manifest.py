@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from models.errors import ManifestError, ModelFileError
-from models.manifest import Head, Model, load_manifest, manifest_toml
+from models.manifest import Head, Model, load_manifest
+from models.manifest_writing import manifest_toml
 from tests.models.conftest import SmallModel
 
 GOLDEN = Path(__file__).with_name("manifest_errors.txt")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from models.devices import choose_device
 from models.errors import ManifestError, ModelFileError, ModelRuntimeError
-from models.manifest import manifest_toml, sha256_of
+from models.manifest import sha256_of
+from models.manifest_writing import manifest_toml
 from models.null import NullScorer
 from models.scorer import OnnxScorer, load_scorer
 from models.scores import Scorer, TextScores

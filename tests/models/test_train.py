@@ -13,7 +13,8 @@ import pytest
 from models.errors import ModelBuildError
 from models.manifest import bundled_manifest_path, load_manifest
 from models.scorer import OnnxScorer
-from models.train import Trained, Training, put_in_place, train
+from models.train import Trained, put_in_place, train
+from models.training.task_run import Training
 from tests.models.architectures import write_classifier
 from tests.models.conftest import sentences
 from tests.models.test_adopt_command import tidegate

@@ -17,7 +17,8 @@ from models.language.build import (
     read_language_recipe,
     write_language,
 )
-from models.manifest import load_manifest, manifest_toml
+from models.manifest import load_manifest
+from models.manifest_writing import manifest_toml
 from models.scorer import load_scorer
 
 pytestmark = pytest.mark.skipif(
