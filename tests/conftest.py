@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import psutil
 import pytest
 
@@ -23,6 +24,10 @@ from stream.kafka.admin import open_admin
 from stream.kafka.embedded import EmbeddedBroker
 from stream.settings import ENV_PREFIX, KafkaSettings, Settings
 from tests.apache_kafka import ApacheKafka, missing
+
+# A busy machine is no mistake in the code: how long an example takes is not tested.
+hypothesis.settings.register_profile("tidegate", deadline=None)
+hypothesis.settings.load_profile("tidegate")
 
 TIDEGATE = Path(sys.executable).with_name("tidegate")
 
