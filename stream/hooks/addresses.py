@@ -30,6 +30,11 @@ _REFUSED: Final = tuple(
         ("::1/128", "loopback"),
         ("0.0.0.0/8", "this host"),
         ("::/128", "this host"),
+        # Tunnels and local translation: where a packet ends up is not in the address alone, or not
+        # where we would look for it (RFC 6052 puts it elsewhere for each length of prefix).
+        ("2001::/32", "a tunnel"),
+        ("64:ff9b:1::/48", "a local translation prefix"),
+        ("::/96", "reserved"),
         ("10.0.0.0/8", "private"),
         ("172.16.0.0/12", "private"),
         ("192.168.0.0/16", "private"),
@@ -53,12 +58,7 @@ _REFUSED: Final = tuple(
         ("5f00::/16", "reserved"),
     )
 )
-_NAT64: Final = (
-    ipaddress.ip_network("64:ff9b::/96"),
-    ipaddress.ip_network("64:ff9b:1::/48"),
-)
-_IPV4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
-_TEREDO: Final = ipaddress.ip_network("2001::/32")
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 
 
 class AddressRefusedError(OSError):
@@ -74,8 +74,8 @@ class AddressRefusedError(OSError):
 def refusal(address: str) -> str | None:
     """Why hooks must not connect to an IP address; None where they may.
 
-    What an IPv6 address carries inside (IPv4-mapped, 6to4, Teredo, NAT64) is judged as well. What
-    is no address at all is refused.
+    What an IPv6 address carries inside (IPv4-mapped, 6to4, NAT64) is judged as well; Teredo and
+    other tunnels are refused, and what is no address at all.
     """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
@@ -104,9 +104,7 @@ def _carried(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
         return [address.ipv4_mapped]
     if address.sixtofour is not None:
         return [address.sixtofour]
-    if address in _TEREDO and address.teredo is not None:
-        return list(address.teredo)
-    if address in _IPV4_COMPATIBLE or any(address in network for network in _NAT64):
+    if address in _NAT64:
         return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
     return []
 

@@ -72,6 +72,12 @@ def test_every_ipv6_address_that_passes_is_public(address: ipaddress.IPv6Address
         ("ff02::1", "multicast"),
         ("255.255.255.255", "reserved"),
         ("2001:db8::1", "reserved"),
+        # Teredo with public ends: where it leads is the tunnel's business.
+        ("2001:0:102:304:0:ffff:fefd:fcfb", "a tunnel"),
+        # The last 32 bits are public, the 32 that RFC 6052 reads are the metadata service.
+        ("64:ff9b:1:a9fe:a9:fe00:0808:0808", "a local translation prefix"),
+        ("64:ff9b::10.0.0.1", "private"),
+        ("::93.184.216.34", "reserved"),
         ("nonsense", "not an IP address"),
         ("2130706433", "not an IP address"),
     ],
