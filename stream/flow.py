@@ -94,7 +94,7 @@ class Flow:
         now = time.monotonic()
         for span in spans:
             self._queue.append((span, now))
-            self._queued_records += len(span.records)
+            self._queued_records += span.count
         self._changed.set()
 
     async def run(self) -> None:
@@ -154,19 +154,25 @@ class Flow:
         room = self._batch_posts
         while self._queue:
             span = self._queue[0][0]
-            if batch and len(span.records) > room:
+            if batch and span.count > room:
                 break
             self._queue.popleft()
-            self._queued_records -= len(span.records)
+            self._queued_records -= span.count
             if self._ledger.take(span):
                 batch.append(span)
-                room -= len(span.records)
+                room -= span.count
         return batch
 
     def _compute(self, batch: list[Span]) -> tuple[Outcome, list[Packed]]:
         """In a thread of the pool."""
         outcome = self._pipeline.run(batch)
-        return outcome, self._publisher.pack(outcome.outputs, time.time_ns() // 1_000_000)
+        packed = self._publisher.pack(outcome.outputs, time.time_ns() // 1_000_000)
+        # What the wire's bytes were made of is freed here, where it is in the cache: on the event
+        # loop it cost a fifth of the loop's time.
+        outcome.outputs.clear()
+        for span in batch:
+            span.free()
+        return outcome, packed
 
     def _computed(self, _: asyncio.Future[tuple[Outcome, list[Packed]]]) -> None:
         self._computing -= 1

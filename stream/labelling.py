@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
 
-import msgspec
-
-from models.scores import ModelVersion, TaskScore, TextScores
+from models.scores import ModelVersion, TextScores
 from stream.records import (
     LABEL_SCHEMA,
     MAX_TEXT_CHARS,
@@ -59,62 +58,78 @@ def label_of(
     )
 
 
-class _LabelOnTheWire(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """`Label`, field for field, with the parts that are JSON already as they are."""
-
-    schema: str
-    label_id: str
-    post_id: str
-    labels: Mapping[str, TaskScore]
-    models: msgspec.Raw
-    labelled_at: str
-    posted_at: str
-    origin: Origin
-    post: msgspec.Raw
-    truncated: bool = False
-    cleaned: bool = False
+#: Writes a label: post, its bytes, its scores, its offset, its timestamp in milliseconds.
+WriteLabel = Callable[[RawPost, bytes | None, TextScores | None, int, int], bytes]
 
 
 class LabelEncoder:
     """Writes the labels of posts that were read as `RawPost`: the worker's hot loop.
 
-    What `write` gives decodes to the very `Label` that `label_of` makes of the same post; it
-    costs less than half, because neither the post nor the models are encoded again.
+    What it writes decodes to the very `Label` that `label_of` makes of the same post. It costs a
+    third: of a batch's labels only the ids, the scores and two numbers differ, and the post's own
+    bytes stand in its label as they were read.
     """
 
     def __init__(self, models: dict[str, ModelRef]) -> None:
-        self._models = msgspec.Raw(encode(models))
+        self._models = encode(models)
 
-    def write(
-        self,
-        post: RawPost,
-        value: bytes | None,
-        scores: TextScores | None,
-        labelled_at: str,
-        origin: Origin,
-    ) -> bytes:
-        """The label's JSON; `value` is what `post` was read from, and was scored."""
-        assert value is not None
-        assert scores is not None
-        post_id = post.id
-        return encode(
-            _LabelOnTheWire(
-                LABEL_SCHEMA,
-                # `label_id`, without the call: it is made for every post.
-                f"{post_id}@{origin.topic}/{origin.partition}/{origin.offset}"
-                if post.rev is None
-                else label_id(post_id, origin, post.rev),
-                post_id,
-                scores.tasks,
-                self._models,
-                labelled_at,
-                rfc3339(origin.timestamp_ms),
-                origin,
-                msgspec.Raw(value),
-                scores.truncated,
-                scores.cleaned,
-            )
+    def writer(self, topic: str, partition: int, labelled_at_ms: int) -> WriteLabel:
+        """What writes the labels of one partition's posts, made at one time."""
+        place = encode(f"@{topic}/{partition}/")[1:-1]
+        start = b'{"schema":%b,"label_id":' % encode(LABEL_SCHEMA)
+        made = b',"models":%b,"labelled_at":%b,"posted_at":' % (
+            self._models,
+            encode(rfc3339(labelled_at_ms)),
         )
+        origin = b',"origin":{"topic":%b,"partition":%d,"offset":' % (encode(topic), partition)
+        last_ms, posted_at, timestamp = -1, b"", b""
+
+        def write(
+            post: RawPost,
+            value: bytes | None,
+            scores: TextScores | None,
+            offset: int,
+            timestamp_ms: int,
+        ) -> bytes:
+            nonlocal last_ms, posted_at, timestamp
+            assert value is not None
+            assert scores is not None
+            if timestamp_ms != last_ms:  # posts of a flood share their millisecond
+                last_ms = timestamp_ms
+                posted_at, timestamp = encode(rfc3339(timestamp_ms)), b"%d" % timestamp_ms
+            post_id, number = encode(post.id), b"%d" % offset
+            label_id = post_id if post.rev is None else encode(f"{post.id}@{post.rev}")
+            return b"".join(
+                (
+                    start,
+                    label_id[:-1],  # its closing quotation mark comes after the place
+                    place,
+                    number,
+                    b'","post_id":',
+                    post_id,
+                    b',"labels":',
+                    encode(scores.tasks),
+                    made,
+                    posted_at,
+                    origin,
+                    number,
+                    b',"timestamp_ms":',
+                    timestamp,
+                    b'},"post":',
+                    value,
+                    _FLAGS[scores.truncated, scores.cleaned],
+                )
+            )
+
+        return write
+
+
+_FLAGS: Final = {
+    (False, False): b"}",
+    (True, False): b',"truncated":true}',
+    (False, True): b',"cleaned":true}',
+    (True, True): b',"truncated":true,"cleaned":true}',
+}
 
 
 def retraction_of(

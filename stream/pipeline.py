@@ -16,7 +16,7 @@ import msgspec
 from models.errors import ModelRuntimeError
 from models.scores import Scorer, TextScores
 from stream.errors import PostError
-from stream.kafka.ledger import Record, Span
+from stream.kafka.ledger import Partition, Record, Span
 from stream.kafka.publisher import Output
 from stream.labelling import LabelEncoder, label_of, model_refs, retraction_of
 from stream.records import (
@@ -27,7 +27,6 @@ from stream.records import (
     dead_letter_of,
     encode,
     read_post,
-    rfc3339,
 )
 
 #: Headers that a replay sets: where the post stood (file:line), and how often it was tried.
@@ -45,10 +44,19 @@ class _Item(msgspec.Struct, gc=False):
     """One input record on its way."""
 
     record: Record
-    origin: Origin
+    partition: Partition
     post: Post | RawPost | None = None
     error: PostError | None = None
     scores: TextScores | None = None
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(
+            topic=self.partition.topic,
+            partition=self.partition.partition,
+            offset=self.record.offset,
+            timestamp_ms=self.record.timestamp,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +105,32 @@ class Pipeline:
         Raises:
             ModelRuntimeError: the model is broken, not a post.
         """
-        items, wanted = _decoded(spans)
+        wanted: list[_Item] = []
+        parts = [(span.partition, _decoded(span, wanted)) for span in spans if not span.dropped]
         self._score(wanted)
         now_ms = self._now_ms()
-        labelled_at = rfc3339(now_ms)
-        labels, write = self._labels, self._encoder.write
-        outputs = []
+        outputs: list[Output] = []
+        dead = 0
+        for partition, items in parts:
+            dead += self._write(partition, items, now_ms, outputs)
+        return Outcome(outputs, len(outputs) - dead, dead)
+
+    def _write(
+        self, partition: Partition, items: list[_Item], now_ms: int, outputs: list[Output]
+    ) -> int:
+        """Append an output for every item; returns how many are dead letters."""
+        topic, number = self._labels, partition.partition
+        write = self._encoder.writer(partition.topic, number, now_ms)
+        dead = 0
         for item in items:
             if item.error is None:
-                post, record, origin = item.post, item.record, item.origin
+                post, record, scores = item.post, item.record, item.scores
                 try:
-                    value = (
-                        write(post, record.value, item.scores, labelled_at, origin)
-                        if type(post) is RawPost
-                        else self._label(item, now_ms)
-                    )
-                    outputs.append(Output(labels, origin.partition, record.key, value, item))
+                    if type(post) is RawPost:
+                        value = write(post, record.value, scores, record.offset, record.timestamp)
+                    else:
+                        value = self._label(item, now_ms)
+                    outputs.append(Output(topic, number, record.key, value, item))
                     continue
                 except Exception as exc:  # noqa: BLE001 - one post, whatever is wrong with it
                     item.error = PostError(
@@ -120,8 +138,8 @@ class Pipeline:
                         f"its label cannot be written: {_shown(exc)}",
                     )
             outputs.append(self._dead_letter(item, item.error, now_ms))
-        dead = sum(item.error is not None for item in items)
-        return Outcome(outputs, len(outputs) - dead, dead)
+            dead += 1
+        return dead
 
     # -- scoring
 
@@ -211,32 +229,21 @@ class Pipeline:
         return Output(self._dead_letters, origin.partition, key, encode(letter))
 
 
-def _decoded(spans: Sequence[Span]) -> tuple[list[_Item], list[_Item]]:
-    """Every record's item, and those of them that have a text to score."""
-    items, wanted = [], []
-    for span in spans:
-        if span.dropped:
+def _decoded(span: Span, wanted: list[_Item]) -> list[_Item]:
+    """The item of every record; those that have a text to score are put on `wanted`, too."""
+    items = []
+    partition = span.partition
+    for record in span.records:
+        item = _Item(record, partition)
+        items.append(item)
+        try:
+            post = item.post = read_post(record.value)
+        except PostError as exc:
+            item.error = exc
             continue
-        topic, partition = span.partition
-        for record in span.records:
-            item = _Item(
-                record,
-                Origin(
-                    topic=topic,
-                    partition=partition,
-                    offset=record.offset,
-                    timestamp_ms=record.timestamp,
-                ),
-            )
-            items.append(item)
-            try:
-                post = item.post = read_post(record.value)
-            except PostError as exc:
-                item.error = exc
-                continue
-            if post.op != "delete":
-                wanted.append(item)
-    return items, wanted
+        if post.op != "delete":
+            wanted.append(item)
+    return items
 
 
 def _text(header: bytes | None) -> str | None:

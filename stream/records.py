@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -187,8 +187,8 @@ class RawPost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Nothing is made for what is not there, and null is not taken where a `Post` has a list.
     """
 
-    id: str
-    text: str
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
+    text: Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
     schema: Literal["tidegate.post.v1"] | UnsetType = UNSET
     op: Literal["create", "update"] = "create"
     source: str | None = None
@@ -246,17 +246,12 @@ def read_post(value: bytes | None) -> Post | RawPost:
     Raises:
         PostError: as `decode_post`.
     """
-    if not value or b"\n" in value:
-        return decode_post(value)
     try:
-        post: RawPost = _raw_post(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        post: RawPost = _raw_post(value)  # type: ignore[arg-type]
+    # A TypeError: there is no value.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
         return decode_post(value)
-    if (
-        not 0 < len(post.id) <= MAX_ID_CHARS
-        or len(post.text) > MAX_TEXT_CHARS
-        or (post.meta is not UNSET and _deeper_than(post.meta, MAX_DEPTH))
-    ):
+    if b"\n" in value or (post.meta is not UNSET and _deeper_than(post.meta, MAX_DEPTH)):  # type: ignore[operator]
         return decode_post(value)
     return post
 

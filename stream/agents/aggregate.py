@@ -185,7 +185,7 @@ class Aggregation:
             # comes before this span.
             if book is not None and self._ledger.take(span):
                 work.append((span, book))
-                records += len(span.records)
+                records += span.count
         if not work:
             return
         if not self._counted:

@@ -122,7 +122,7 @@ class AlertAgent:
                     continue
                 await self._evaluate(recalled, span)
                 self._done.append(span)
-                self._waiting += len(span.records)
+                self._waiting += span.count
             await self._remember_if_due()
 
     async def _clock(self) -> None:

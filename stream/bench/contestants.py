@@ -1,7 +1,7 @@
 """The ways from posts to labels that `bench stream` compares, each run in its own process.
 
 `python -m stream.bench.contestants NAME EVENTS` with the settings in the environment; prints one
-JSON object, `{"posts": ..., "seconds": ...}`. The clock runs from the first post read to the last
+JSON object, `{"posts": ..., "seconds": ..., "cpu_s": ...}`. Both clocks run from the first post read to the last
 offset committed, so that joining a group and loading code do not count. `worker`,
 `aiokafka` and `raw_faust` write the same JSON, `stock_faust` the same less the post's place.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 from models.null import NullScorer
 from models.scores import Scorer
+from stream.bench.clock import Clock, Spent
 from stream.kafka.client import aiokafka_config
 from stream.labelling import LabelEncoder, label_of, model_refs
 from stream.records import (
@@ -25,7 +26,6 @@ from stream.records import (
     RawPost,
     encode,
     read_post,
-    rfc3339,
 )
 from stream.settings import Settings, load_settings
 from stream.topics import LABELS, POSTS
@@ -34,8 +34,8 @@ _PLAIN_IN_FLIGHT = 4
 _PLAIN_FETCH = 8192
 
 
-async def run_worker_app(settings: Settings, events: int, scorer: Scorer | None = None) -> float:
-    """Seconds of the worker's own app for `events` posts."""
+async def run_worker_app(settings: Settings, events: int, scorer: Scorer | None = None) -> Spent:
+    """What the worker's own app spends on `events` posts."""
     from stream.app import create_app
     from stream.worker import tune_interpreter
 
@@ -45,17 +45,17 @@ async def run_worker_app(settings: Settings, events: int, scorer: Scorer | None 
     try:
         while app.flow is None or app.consumer.ledger.records == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        begun = time.perf_counter()
+        clock = Clock()
         while app.flow.counts.posts < events:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         await app.consumer.commit()
-        return time.perf_counter() - begun
+        return clock.spent()
     finally:
         await app.stop()
 
 
-async def run_plain(settings: Settings, events: int) -> float:
-    """Seconds of the best loop we could write with aiokafka alone."""
+async def run_plain(settings: Settings, events: int) -> Spent:
+    """What the best loop that we could write with aiokafka alone spends."""
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     kafka = settings.kafka
@@ -73,7 +73,7 @@ async def run_plain(settings: Settings, events: int) -> float:
     await consumer.start()
     scorer = NullScorer()
     topic = LABELS.full_name(kafka.topic_prefix)
-    done, begun = 0, 0.0
+    done, clock = 0, Clock()
     rounds: list[tuple[list[Any], dict[Any, int]]] = []
 
     async def finish_round() -> None:
@@ -86,7 +86,8 @@ async def run_plain(settings: Settings, events: int) -> float:
             fetched = await consumer.getmany(timeout_ms=1000, max_records=_PLAIN_FETCH)
             if not fetched:
                 continue
-            begun = begun or time.perf_counter()
+            if not done:
+                clock.restart()
             deliveries, offsets = [], {}
             for partition, records in fetched.items():
                 deliveries += await _label_plainly(producer, scorer, topic, partition, records)
@@ -97,7 +98,7 @@ async def run_plain(settings: Settings, events: int) -> float:
                 await finish_round()
         while rounds:
             await finish_round()
-        return time.perf_counter() - begun
+        return clock.spent()
     finally:
         await consumer.stop()
         await producer.stop()
@@ -107,23 +108,22 @@ async def _label_plainly(
     producer: Any, scorer: Scorer, topic: str, partition: Any, records: Any
 ) -> list[Any]:
     refs = model_refs(scorer.models)
-    encoder = LabelEncoder(refs)
     posts = [read_post(record.value) for record in records]
     scores = scorer.score([post.text or "" for post in posts])
     now_ms = time.time_ns() // 1_000_000
-    labelled_at = rfc3339(now_ms)
+    write = LabelEncoder(refs).writer(partition.topic, partition.partition, now_ms)
     sent = []
     batch = producer.create_batch()
     for record, post, answer in zip(records, posts, scores, strict=True):
-        origin = Origin(
-            topic=partition.topic,
-            partition=partition.partition,
-            offset=record.offset,
-            timestamp_ms=record.timestamp,
-        )
         if isinstance(post, RawPost):
-            value = encoder.write(post, record.value, answer, labelled_at, origin)
+            value = write(post, record.value, answer, record.offset, record.timestamp)
         else:
+            origin = Origin(
+                topic=partition.topic,
+                partition=partition.partition,
+                offset=record.offset,
+                timestamp_ms=record.timestamp,
+            )
             value = encode(label_of(post, answer, refs, labelled_at_ms=now_ms, origin=origin))
         if batch.append(timestamp=now_ms, key=record.key, value=value) is None:
             sent.append(await producer.send_batch(batch, topic, partition=partition.partition))
@@ -133,21 +133,21 @@ async def _label_plainly(
     return sent
 
 
-async def run_stock_faust(settings: Settings, events: int) -> float:
-    """Seconds of the agent of Faust's guide, with its models."""
+async def run_stock_faust(settings: Settings, events: int) -> Spent:
+    """What the agent of Faust's guide spends, with its models."""
     from stream.bench.stock import run_with_models
 
     return await run_with_models(settings, events)
 
 
-async def run_raw_faust(settings: Settings, events: int) -> float:
-    """Seconds of the same loop around our own decoder and encoder."""
+async def run_raw_faust(settings: Settings, events: int) -> Spent:
+    """What the same loop spends around our own decoder and encoder."""
     from stream.bench.stock import run_without_models
 
     return await run_without_models(settings, events)
 
 
-CONTESTANTS: dict[str, Callable[[Settings, int], Awaitable[float]]] = {
+CONTESTANTS: dict[str, Callable[[Settings, int], Awaitable[Spent]]] = {
     "worker": run_worker_app,
     "aiokafka": run_plain,
     "stock_faust": run_stock_faust,
@@ -159,14 +159,13 @@ def main() -> None:
     """One run of one contestant, on uvloop where there is one."""
     name, events = sys.argv[1], int(sys.argv[2])
     coroutine: Any = CONTESTANTS[name](load_settings(), events)
-    run: Callable[[Any], float] = asyncio.run
+    run: Callable[[Any], Spent] = asyncio.run
     with contextlib.suppress(ImportError):
         import uvloop
 
         run = uvloop.run
-    busy = time.process_time()
-    seconds = run(coroutine)
-    result = {"posts": events, "seconds": seconds, "cpu_s": time.process_time() - busy}
+    spent: Spent = run(coroutine)
+    result = {"posts": events, **spent._asdict()}
     print(json.dumps(result))  # noqa: T201
 
 

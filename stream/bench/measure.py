@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from stream.bench.clock import Spent
 from stream.bench.contestants import CONTESTANTS, run_worker_app
 from stream.bench.load import bench_producer, bench_topics, fill
 from stream.errors import TidegateError
@@ -168,7 +169,7 @@ def bench_end_to_end(
             scoring.append(events / (time.perf_counter() - begun))
             report(f"round {number + 1} of {rounds}: end to end")
             fill(settings, posts, events)
-            e2e.append(events / _run_app(settings, events, scorer))
+            e2e.append(events / _run_app(settings, events, scorer).seconds)
     return EndToEndBench(
         e2e=round(median(e2e), 1),
         scoring=round(median(scoring), 1),
@@ -180,7 +181,7 @@ def bench_end_to_end(
     )
 
 
-def _run_app(settings: Settings, events: int, scorer: Any) -> float:
+def _run_app(settings: Settings, events: int, scorer: Any) -> Spent:
     return asyncio.run(run_worker_app(settings, events, scorer))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import faust
 
 from models.null import NullScorer
+from stream.bench.clock import Clock, Spent
 from stream.kafka.client import bootstrap_servers
 from stream.labelling import label_of, model_refs
 from stream.records import LABEL_SCHEMA, decode_post, encode, rfc3339
@@ -44,8 +45,8 @@ class LabelModel(faust.Record, serializer="json"):
     post: PostModel
 
 
-async def run_with_models(settings: Settings, events: int) -> float:
-    """Seconds of an agent as Faust's guide tells one to write it.
+async def run_with_models(settings: Settings, events: int) -> Spent:
+    """What is spent by an agent as Faust's guide tells one to write it.
 
     Models for what comes in and goes out ("for real applications you should define models"),
     `take` a batch, `send` each result.
@@ -76,8 +77,8 @@ async def run_with_models(settings: Settings, events: int) -> float:
     return await _run_stock(app, posts, settings, events, label_all)
 
 
-async def run_without_models(settings: Settings, events: int) -> float:
-    """Seconds of the same agent without models: our decoder and encoder around Faust's loop."""
+async def run_without_models(settings: Settings, events: int) -> Spent:
+    """What is spent by the same agent without models: our decoder and encoder around Faust's loop."""
     app = _stock_app(settings)
     raw = {"value_serializer": "raw"}
     posts = app.topic(POSTS.full_name(settings.kafka.topic_prefix), **raw)
@@ -115,25 +116,24 @@ async def _run_stock(
     settings: Settings,
     events: int,
     label_all: Callable[[list[Any], int], Awaitable[None]],
-) -> float:
-    finished = asyncio.Event()
-    clock = [0.0, 0.0]
+) -> Spent:
+    finished: asyncio.Future[Spent] = asyncio.get_running_loop().create_future()
+    clock = Clock()
     done = 0
 
     @app.agent(posts)  # type: ignore[untyped-decorator] # Faust's is not typed
     async def label(stream: Any) -> None:
         nonlocal done
         async for values in stream.take(settings.worker.batch_posts, within=0.05):
-            clock[0] = clock[0] or time.perf_counter()
+            if not done:
+                clock.restart()
             await label_all(values, time.time_ns() // 1_000_000)
             done += len(values)
-            if done >= events:
-                clock[1] = time.perf_counter()
-                finished.set()
+            if done >= events and not finished.done():
+                finished.set_result(clock.spent())
 
     await app.start()
     try:
-        await finished.wait()
+        return await finished
     finally:
         await app.stop()
-    return clock[1] - clock[0]

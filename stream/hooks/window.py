@@ -24,7 +24,7 @@ class Ticket:
         self._window = window
         self.span = span
         self.events = events
-        self.records = len(span.records)
+        self.records = span.count
         self.left = events
 
     @property
@@ -91,7 +91,7 @@ class Window:
     def _finished(self, ticket: Ticket) -> None:
         self._done([ticket.span])
         # Behind a stuck event there may be many: their records are of no more use.
-        ticket.span.records = ()
+        ticket.span.free()
         tickets = self._open.get(ticket.span.partition)
         while tickets and tickets[0].left == 0:
             self._release(tickets.popleft())

@@ -47,16 +47,18 @@ class SpanState(IntEnum):
 class Span:
     """Consecutive records of one partition: the unit of work and of acknowledgement.
 
-    `next_offset` is what may be committed once this span and all before it are confirmed.
+    `next_offset` is what may be committed once this span and all before it are confirmed. Of its
+    `count` records none need be kept once the outputs are made of them: `free`.
     """
 
-    __slots__ = ("next_offset", "partition", "records", "size", "state")
+    __slots__ = ("count", "next_offset", "partition", "records", "size", "state")
 
     def __init__(
         self, partition: Partition, records: Sequence[Record], size: int, next_offset: int
     ) -> None:
         self.partition = partition
         self.records = records
+        self.count = len(records)
         self.size = size
         self.next_offset = next_offset
         self.state = SpanState.QUEUED
@@ -65,6 +67,10 @@ class Span:
     def dropped(self) -> bool:
         """The partition was taken away: do not work on it, do not acknowledge it."""
         return self.state is SpanState.DROPPED
+
+    def free(self) -> None:
+        """Let go of the records, in the thread that has them in its cache."""
+        self.records = ()
 
 
 def spans_of(partition: Partition, records: Sequence[Record], most: int) -> list[Span]:
@@ -101,7 +107,7 @@ class Ledger:
         """Hand out spans; within a partition in offset order."""
         for span in spans:
             self._open.setdefault(span.partition, deque()).append(span)
-            self.records += len(span.records)
+            self.records += span.count
             self.size += span.size
 
     def take(self, span: Span) -> bool:
@@ -120,7 +126,7 @@ class Ledger:
             span.state = SpanState.CONFIRMED
             self.taken -= 1
             self._release(span)
-            self.confirmed_records += len(span.records)
+            self.confirmed_records += span.count
             queue = self._open[span.partition]
             while queue and queue[0].state is SpanState.CONFIRMED:
                 self._committable[span.partition] = queue.popleft().next_offset
@@ -158,5 +164,5 @@ class Ledger:
         self._on_change()
 
     def _release(self, span: Span) -> None:
-        self.records -= len(span.records)
+        self.records -= span.count
         self.size -= span.size

@@ -22,7 +22,6 @@ from stream.records import (
     decode_post,
     encode,
     read_post,
-    rfc3339,
 )
 
 ORIGIN = Origin(topic="posts", partition=3, offset=77, timestamp_ms=1_760_000_000_123)
@@ -54,7 +53,8 @@ def _both_ways(value: bytes) -> tuple[bytes, bytes]:
     raw, post = read_post(value), decode_post(value)
     assert isinstance(raw, RawPost)
     (scores,) = scorer.score([post.text or ""])
-    fast = LabelEncoder(refs).write(raw, value, scores, rfc3339(NOW_MS), ORIGIN)
+    write = LabelEncoder(refs).writer(ORIGIN.topic, ORIGIN.partition, NOW_MS)
+    fast = write(raw, value, scores, ORIGIN.offset, ORIGIN.timestamp_ms)
     return fast, encode(label_of(post, scores, refs, labelled_at_ms=NOW_MS, origin=ORIGIN))
 
 
