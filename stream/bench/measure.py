@@ -120,7 +120,7 @@ def _contest(
         try:
             done = subprocess.run(  # noqa: S603 - our own module
                 [sys.executable, "-m", "stream.bench.contestants", name, str(events)],
-                env=_environment(settings),
+                env=environment_of(settings),
                 cwd=Path(__file__).resolve().parents[2],
                 capture_output=True,
                 text=True,
@@ -134,7 +134,8 @@ def _contest(
     return result
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment of a process that is to have these settings."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
     for section, values in settings.model_dump(mode="json", exclude_defaults=True).items():
         for name, value in values.items():

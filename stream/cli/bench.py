@@ -143,6 +143,7 @@ def e2e(
     from stream.bench.load import bench_broker, read_posts
     from stream.bench.measure import bench_end_to_end
 
+    _log_warnings_only()
     values = read_posts(posts)
     with bench_broker(kafka) as bootstrap:
         result = bench_end_to_end(bootstrap, values, events=events, rounds=rounds, report=_report)
@@ -178,6 +179,7 @@ def latency(
     from stream.bench.load import bench_broker, read_posts
     from stream.bench.measure import bench_end_to_end, bench_latency
 
+    _log_warnings_only()
     values = read_posts(posts)
     with bench_broker(kafka) as bootstrap:
         if capacity is None:
@@ -209,6 +211,14 @@ def latency(
     half = next(level.p99_ms for level in result.levels if level.load == 0.5)
     if max_p99_ms is not None and half > max_p99_ms:
         raise typer.Exit(3)
+
+
+def _log_warnings_only() -> None:
+    """The worker runs in this process: what it has to tell must not mix with the result."""
+    from stream.logs import set_up_logs
+    from stream.settings import LogSettings
+
+    set_up_logs(LogSettings(level="warning"))
 
 
 def _report(line: str) -> None:

@@ -37,6 +37,23 @@ def test_bench_model_with_a_line_that_cannot_be_held_exits_with_3(
     assert set(json.loads(done.stdout)) >= {"session", "with_tokenising", "scoring", "ratio"}
 
 
+def test_bench_e2e_and_latency_print_nothing_but_their_figures(run_tidegate: RunTidegate) -> None:
+    done = run_tidegate(
+        "bench", "e2e", "--events", "100", "--rounds", "1", "--json", timeout_s=150
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["ratio"] == round(result["e2e"] / result["scoring"], 3)
+    done = run_tidegate(
+        "bench", "latency", "--seconds", "1", "--capacity", "60", "--max-p99-ms", "0.001", "--json",
+        timeout_s=150,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    levels = json.loads(done.stdout)["levels"]
+    assert [level["load"] for level in levels] == [0.1, 0.5, 0.8]
+    assert all(0 < level["p50_ms"] <= level["p99_ms"] for level in levels)
+
+
 def test_bench_names_a_file_without_posts(run_tidegate: RunTidegate, tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
