@@ -17,13 +17,16 @@ import structlog
 
 from dashboard.reading import READ_TOPICS
 from dashboard.store import PartitionBacklog
+from dashboard.worker_beats import role_of
 from stream.errors import BrokerError
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.kafka.preflight import check_broker
-from stream.settings import KafkaSettings
+from stream.settings import Settings
 from stream.topics import POSTS
 
 _INTERVAL_S: Final = 2.0
+#: How often the groups of the roles after labelling are asked: one request each.
+_ROLES_S: Final = 5.0
 _WATERMARK_TIMEOUT_S: Final = 5.0
 
 log = structlog.get_logger("tidegate.projector")
@@ -49,16 +52,21 @@ class Sample:
     group_members: int | None = None
     cluster_id: str = ""
     brokers: tuple[str, ...] = ()
+    #: By role, the offsets its group has committed, by topic and partition.
+    roles: Mapping[str, Mapping[tuple[str, int], int]] = field(default_factory=dict)
 
 
 class BrokerWatch:
     """Samples the broker every two seconds until it is closed."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
-        self._kafka = kafka
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._kafka = settings.kafka
         self._stop = threading.Event()
         self._latest: Sample | None = None
         self._ends: dict[Any, int] = {}
+        self._roles: dict[str, dict[tuple[str, int], int]] = {}
+        self._roles_due = 0.0
         self._thread = threading.Thread(target=self._run, name="broker-watch", daemon=True)
 
     def start(self) -> None:
@@ -132,7 +140,28 @@ class BrokerWatch:
             group_members=group_members,
             cluster_id=str(cluster.get("cluster_id") or ""),
             brokers=tuple(f"{b['host']}:{b['port']}" for b in cluster.get("brokers", ())),
+            roles=self._committed_by_roles(admin),
         )
+
+    def _committed_by_roles(self, admin: Any) -> Mapping[str, Mapping[tuple[str, int], int]]:
+        """What the groups of the roles after labelling have committed, now or a moment ago."""
+        from kafka.errors import KafkaError
+
+        if time.monotonic() >= self._roles_due:
+            self._roles_due = time.monotonic() + _ROLES_S
+            groups = {group["group_id"] for group in admin.list_groups()}
+            ours = {g: role for g in groups if (role := role_of(g, self._settings)) is not None}
+            found = {}
+            for group, role in ours.items():
+                try:
+                    offsets = admin.list_group_offsets({group: None})[group]
+                except (KafkaError, KeyError):
+                    continue  # it was deleted meanwhile
+                found[role] = {
+                    (p.topic, p.partition): at.offset for p, at in offsets.items() if at.offset >= 0
+                }
+            self._roles = found
+        return self._roles
 
     def _backlog(
         self, admin: Any, consumer: Any, topic: str, numbers: tuple[int, ...]

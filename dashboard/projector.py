@@ -24,6 +24,7 @@ from dashboard.broker_watch import BrokerWatch, Sample
 from dashboard.ownership import handed_over
 from dashboard.reading import READ_TOPICS, read_records
 from dashboard.store import Batch, Store
+from dashboard.worker_beats import LAG, RoleLag, lag_detail
 from stream.errors import TidegateError
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.logs import set_up_logs
@@ -49,7 +50,7 @@ class Projector:
         self._kafka = settings.kafka
         self._store = store
         self._topics = {topic.full_name(prefix): topic for topic in READ_TOPICS}
-        self._watch = BrokerWatch(settings.kafka)
+        self._watch = BrokerWatch(settings)
         self._consumer: Any = None
         # One batch is written while the next is fetched and decoded: SQLite needs no interpreter.
         self._writer = ThreadPoolExecutor(1, "writer")
@@ -117,6 +118,7 @@ class Projector:
         }
         self._store.beat("workers", sample.group_state or "none", sample.at_ms, workers)
         self._store.sample_backlog(sample.backlog, sample.at_ms)
+        self._store.beat(LAG, "sampled", sample.at_ms, lag_detail(self._role_lags(sample)))
         changed = False
         for name, topic in topics.items():
             known = self._store.topic_id(name)
@@ -128,6 +130,26 @@ class Projector:
         partitions = {name: topic.partitions for name, topic in topics.items()}
         if partitions and (changed or partitions != self._assigned):
             self._assign(partitions)
+
+    def _role_lags(self, sample: Sample) -> list[RoleLag]:
+        """How far each role after labelling is, against the ends that our own consumer sees."""
+        from kafka import TopicPartition
+
+        lags = []
+        for role, committed in sample.roles.items():
+            read = {topic for topic, _ in committed}
+            for topic in read & self._assigned.keys():
+                for number in self._assigned[topic]:
+                    end = self._consumer.highwater(TopicPartition(topic, number))
+                    at = committed.get((topic, number))
+                    if end is None or (at is None and not end):
+                        continue
+                    lag = RoleLag(
+                        role=role, topic=topic, partition=number, committed=at, end=end,
+                        waiting=None if at is None else max(end - at, 0),
+                    )  # fmt: skip
+                    lags.append(lag)
+        return lags
 
     def _recreated(self, topic: str) -> None:
         message = f"`{topic}` was deleted and made anew: reading it from its beginning"

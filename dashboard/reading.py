@@ -22,6 +22,7 @@ from dashboard.outcome_rows import (
 )
 from dashboard.projection import Place, UnreadableRecordError, dead_letter_row, post_row
 from dashboard.store import Batch
+from dashboard.worker_beats import worker_row
 from stream.topics import (
     ALERTS,
     AUDIT,
@@ -31,6 +32,7 @@ from stream.topics import (
     LABELS,
     METRICS,
     REVIEWS,
+    WORKERS,
     Topic,
 )
 
@@ -46,6 +48,7 @@ READ_TOPICS: Final = (
     DELIVERIES,
     METRICS,
     AUDIT,
+    WORKERS,
 )
 _AUDITED: Final[dict[str, Callable[..., Any]]] = {
     DECISIONS.name: decision_row,
@@ -58,6 +61,7 @@ _ROWS: Final[dict[str, Callable[..., Any]]] = {
     ALERTS.name: alert_row,
     DELIVERIES.name: delivery_row,
     METRICS.name: metric_row,
+    WORKERS.name: worker_row,
 }
 
 
@@ -108,6 +112,7 @@ def _rows_of(batch: Batch, topic: Topic) -> list[Any]:
         DELIVERIES.name: batch.outcomes.deliveries,
         METRICS.name: batch.outcomes.metrics,
         AUDIT.name: batch.outcomes.events,
+        WORKERS.name: batch.workers,
     }
     return found[topic.name]
 

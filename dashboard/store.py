@@ -21,6 +21,7 @@ from dashboard.ownership import locked
 from dashboard.projection import DeadLetterRow, PostRow
 from dashboard.rollup import Counted, Deltas, hours_to_days
 from dashboard.schema import migrate
+from dashboard.worker_beats import WorkerRow, forget_workers, put_workers
 
 #: Fine rollups, latency and backlog history live this long; coarse rollups are kept.
 FINE_RETENTION_S: Final = 26 * 3600
@@ -51,6 +52,7 @@ class Batch:
     posts: list[PostRow] = field(default_factory=list)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
     outcomes: Outcomes = field(default_factory=Outcomes)
+    workers: list[WorkerRow] = field(default_factory=list)
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
 
@@ -158,6 +160,7 @@ class Store:
             self._put_posts(batch.posts)
             self._put_dead_letters(batch.dead_letters)
             self._decisions += put_outcomes(self._db, batch.outcomes, self._decisions_pruned)
+            put_workers(self._db, batch.workers)
             batch.counters["labels"] += len(batch.posts)
             batch.counters["decisions"] += len(batch.outcomes.decisions)
             self._db.executemany(
@@ -252,6 +255,7 @@ class Store:
                 ("DELETE FROM backlog_history WHERE second < ?", oldest_s),
             ):
                 self._db.execute(sql, (before,))
+            forget_workers(self._db, now_ms)
             for table, key, order, kept in (
                 ("dead_letters", "dead_letter_id", "at_ms DESC", RETENTION_DEAD_LETTERS),
                 ("deliveries", "delivery_id", "at_ms DESC", RETENTION_DELIVERIES),

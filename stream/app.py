@@ -20,6 +20,7 @@ from faust.transport.drivers import aiokafka as driver
 from yarl import URL
 
 from stream.agents.label import load_scorer
+from stream.beats import add_beat
 from stream.flow import BatchPipeline, Flow
 from stream.kafka.client import aiokafka_config, bootstrap_servers, ssl_context
 from stream.kafka.fetching import MAX_PARTITION_FETCH_BYTES
@@ -181,6 +182,7 @@ def create_app(
     app.inputs = app.topic(*names, key_serializer="raw", value_serializer="raw", value_type=None)
 
     played.attach(app)
+    add_beat(app)
     return app
 
 

@@ -23,6 +23,7 @@ AUDIT_SCHEMA: Final = "tidegate.audit.v1"
 ALERT_STATE_SCHEMA: Final = "tidegate.alert-state.v1"
 BASELINE_SCHEMA: Final = "tidegate.baseline.v1"
 QUOTA_SCHEMA: Final = "tidegate.quota.v1"
+WORKER_SCHEMA: Final = "tidegate.worker.v1"
 
 
 class Action(StrEnum):
@@ -191,6 +192,10 @@ class AlertExample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     url: str | None = None
 
 
+#: How the rules of the quotas' alerts begin, which the role `decide` fires and resolves.
+QUOTA_PREFIX: Final = "quota:"
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One episode of an alert rule: the same `alert_id` when it fires and when it resolves.
 
@@ -299,6 +304,42 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     detail: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class ModelInUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """How a model runs in a worker: `provider` is onnxruntime's, `fused` counts the graph's operators."""
+
+    id: str
+    version: str
+    device: str
+    provider: str
+    warm_up_s: float
+    precision: str | None = None
+    sessions: int = 1
+    threads: int = 0
+    fused: dict[str, int] = msgspec.field(default_factory=dict)
+    remark: str | None = None
+
+
+class WorkerBeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What one process of a worker says of itself, every few seconds while it lives.
+
+    `role` is as in logs (`decide`, `hooks/slack`); `records` were done since `started_at`,
+    `records_per_s` since the beat before; `version` is Tidegate's.
+    """
+
+    schema: Literal["tidegate.worker.v1"]
+    worker_id: str
+    role: str
+    host: str
+    pid: int
+    version: str
+    started_at: str
+    at: str
+    records: int = 0
+    records_per_s: float = 0.0
+    partitions: list[str] = msgspec.field(default_factory=list)
+    models: list[ModelInUse] = msgspec.field(default_factory=list)
+
+
 decode_decision: Final = msgspec.json.Decoder(Decision).decode
 decode_review: Final = msgspec.json.Decoder(Review).decode
 decode_metric: Final = msgspec.json.Decoder(Metric).decode
@@ -309,3 +350,4 @@ decode_baseline: Final = msgspec.json.Decoder(Baseline).decode
 decode_delivery: Final = msgspec.json.Decoder(Delivery).decode
 decode_audit_event: Final = msgspec.json.Decoder(AuditEvent).decode
 decode_quota: Final = msgspec.json.Decoder(Quota).decode
+decode_worker_beat: Final = msgspec.json.Decoder(WorkerBeat).decode

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from stream.outcomes import ModelInUse
+
 if TYPE_CHECKING:
     from models.scorer import ModelFacts
     from models.scores import Scorer
@@ -49,3 +51,26 @@ def model_event(facts: ModelFacts) -> dict[str, Any]:
     event = {"model": facts.id, "version": facts.version, "precision": facts.precision, **session}
     event["fused"] = dict(facts.fused or {})
     return event if remark is None else {**event, "remark": remark}
+
+
+def models_in_use(scorer: object) -> list[ModelInUse]:
+    """How a scorer's models run; nothing of a scorer that has none."""
+    from models.scorer import OnnxScorer
+
+    if not isinstance(scorer, OnnxScorer):
+        return []
+    return [
+        ModelInUse(
+            id=facts.id,
+            version=facts.version,
+            precision=facts.precision,
+            device=facts.session.device,
+            provider=facts.session.provider,
+            sessions=facts.session.sessions,
+            threads=facts.session.threads,
+            warm_up_s=facts.session.warm_up_s,
+            fused=dict(facts.fused or {}),
+            remark=facts.session.remark,
+        )
+        for facts in scorer.facts
+    ]

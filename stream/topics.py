@@ -18,6 +18,7 @@ from stream.outcomes import (
     Metric,
     Quota,
     Review,
+    WorkerBeat,
 )
 from stream.records import DeadLetter, Label, Post
 
@@ -131,6 +132,14 @@ AUDIT = Topic(
     None,
     partitioned=False,
 )
+WORKERS = Topic(
+    "workers",
+    "the process",
+    WorkerBeat,
+    "what each process of a worker says of itself: role, rate, how its models run",
+    _DAY_S,
+    partitioned=False,
+)
 
 CATALOGUE: tuple[Topic, ...] = (
     POSTS,
@@ -146,4 +155,5 @@ CATALOGUE: tuple[Topic, ...] = (
     DELIVERIES,
     QUOTAS,
     AUDIT,
+    WORKERS,
 )

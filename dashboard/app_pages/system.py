@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import headline, page, system, system_more
+from dashboard import headline, page, system, system_more, system_roles
 
 headline.status_line()
 with page.reading() as reader:
@@ -18,8 +18,10 @@ else:
         system.backlog()
     with right:
         system.latency()
+    system_roles.roles()
     system.dead_letters()
     system_more.hooks()
     system.models()
+    system_roles.running_models()
     system.notices()
     system_more.configuration()

@@ -36,7 +36,7 @@ def attach(app: TidegateApp) -> None:
     async def start() -> Flow:
         scorer = app.prepared
         if scorer is None:
-            scorer = await asyncio.to_thread(load_scorer, app.settings)
+            app.prepared = scorer = await asyncio.to_thread(load_scorer, app.settings)
         pipeline = Pipeline(
             scorer, labels=app.full_name(LABELS), dead_letters=app.full_name(DEAD_LETTERS)
         )
