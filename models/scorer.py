@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.batch import Feeds, pad_batches
+from models.batch import CALL_TOKENS, Feeds, pad_batches
 from models.devices import parse_device
 from models.errors import ManifestError, ModelFileError
 from models.heads import HeadReader, HeadSet
@@ -31,9 +31,11 @@ from models.text import clean, cut, spell_out
 from models.views import second_view
 
 #: Tokens, padding included, of one inference call; the fastest of the sizes tried on two cores.
-BATCH_TOKENS: Final = 1536
+BATCH_TOKENS: Final = 768
 #: The same on a GPU, unless another number is asked for.
 GPU_BATCH_TOKENS: Final = 16_384
+#: What starting a call is reckoned to cost there, in tokens; not measured.
+_GPU_CALL_TOKENS: Final = 4096
 #: `score` takes the texts in pieces of this many: its memory does not grow with their number.
 _SCORE_CHUNK = 2048
 
@@ -90,7 +92,7 @@ class OnnxScorer:
         manifest: where the models are described.
         preset: which of them serve.
         device: `auto`, `cpu`, `cuda`, `cuda:n` or `tensorrt`.
-        threads: of one session; 0: every core.
+        threads: of all calls together; 0: every core.
         batch_tokens: tokens, padding included, of one inference call.
         windows: most windows of one text that are scored.
         second_views: also score what a disguised text hides (`models.views`).
@@ -115,6 +117,7 @@ class OnnxScorer:
         options: SessionOptions | None = None,
     ) -> None:
         self._batch_tokens = batch_tokens
+        self._call_tokens = CALL_TOKENS
         self._windows = windows
         self._second_views = second_views
         self._members: list[_Member] = []
@@ -140,6 +143,10 @@ class OnnxScorer:
             offset += self._members[-1].width
         if self.device != "cpu" and batch_tokens == BATCH_TOKENS:
             self._batch_tokens = GPU_BATCH_TOKENS
+        if self.device != "cpu":
+            self._call_tokens = _GPU_CALL_TOKENS
+        facts = self._members[0].session.facts
+        self.lanes = facts.sessions if self.device == "cpu" else 1
         self._width = offset
         self._heads = HeadSet(readers)
         self._readers = readers
@@ -196,7 +203,15 @@ class OnnxScorer:
                 truncated[i] |= cutting.add(i, encoding, limit)
             if self._second_views and member.detects:
                 self._add_views(member, readable, cutting)
-            batches.append(pad_batches(cutting.tokens, self._batch_tokens, member.pad_id))
+            batches.append(
+                pad_batches(
+                    cutting.tokens,
+                    self._batch_tokens,
+                    member.pad_id,
+                    self._call_tokens,
+                    self.lanes,
+                )
+            )
             pieces.append(cutting.pieces(len(texts)))
         return Prepared(len(texts), batches, truncated, cleaned, pieces)
 

@@ -72,8 +72,14 @@ class Scorer(Protocol):
 
     `prepare` (tokenise) and `finish` (probabilities, labels) release no lock worth mentioning;
     `infer` runs the session and releases the GIL. Each stage may run for different batches at
-    the same time; one stage is called by one thread at a time.
+    the same time; `prepare` and `finish` are called by one thread at a time, `infer` by as many as
+    `lanes`.
     """
+
+    @property
+    def lanes(self) -> int:
+        """How many batches may be in `infer` at once, and gain by it."""
+        ...
 
     @property
     def models(self) -> Mapping[str, ModelVersion]:

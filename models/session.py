@@ -70,7 +70,9 @@ class SessionOptions:
     """How a session works; None: as suits the device.
 
     Args:
-        sessions: that overlap; two on a GPU, whose single stream would wait for the host.
+        sessions: calls that overlap. Two on a GPU, whose single stream would wait for the host.
+            On a CPU as many as there are threads, each call in one: two small calls side by side
+            take half as long as one after the other in two threads (docs/performance.md).
         binding: give inputs and outputs as bound memory of the device.
         buckets: pad to fixed shapes (`models.buckets`).
     """
@@ -81,13 +83,13 @@ class SessionOptions:
 
 
 class GraphSession:
-    """One loaded graph. `run` releases the GIL while it computes.
+    """One loaded graph. `run` releases the GIL while it computes; any thread may call it.
 
     Args:
         path: the graph's file.
         device: the setting `models.device`.
         runs_on: devices the model is made for, best first.
-        threads: of one session; 0: every core.
+        threads: of all calls together; 0: every core.
         pad_id: the tokenizer's padding.
         most_tokens: of a row.
         options: how it works.
@@ -118,10 +120,13 @@ class GraphSession:
         kind, number = choose_device(device, runs_on, ort.get_available_providers())
         self.path = path
         self._ort = ort
-        self._threads = threads or available_threads()
+        threads = threads or available_threads()
+        count = self._share(threads, kind, options.sessions)
         first, remark = self._first(kind, number, fall_back=device == "auto" and "cpu" in runs_on)
         if remark is not None:
             kind = "cpu"
+            count = self._share(threads, kind, options.sessions)
+            first = self._load(kind, number)
         gpu = kind != "cpu"
         self.device = f"{kind}:{number}" if gpu else kind
         self._number = number
@@ -141,10 +146,11 @@ class GraphSession:
         self.width = output.shape[-1] if isinstance(output.shape[-1], int) else None
         metadata: Mapping[str, str] = first.get_modelmeta().custom_metadata_map
         self._labels = metadata.get(LABELS_METADATA)
-        count = options.sessions or (2 if gpu else 1)
         self._free: SimpleQueue[Any] = SimpleQueue()
-        for session in [first, *(self._load(kind, number) for _ in range(count - 1))]:
-            self._free.put(session)
+        self._free.put(first)
+        for _ in range(count - 1):
+            # A session of the CPU runs in whichever threads call it, and its weights are there once.
+            self._free.put(self._load(kind, number) if gpu else first)
         # Its threads end with the process; there is nothing in them that could be lost.
         self._workers = ThreadPoolExecutor(count, "session") if count > 1 else None
         began = time.perf_counter()
@@ -159,6 +165,12 @@ class GraphSession:
             warm_up_s=round(time.perf_counter() - began, 3),
             remark=remark,
         )
+
+    def _share(self, threads: int, kind: str, sessions: int | None) -> int:
+        """How many calls overlap; the threads are shared among those of a CPU."""
+        count = sessions or (2 if kind != "cpu" else threads)
+        self._threads = threads if kind != "cpu" else max(1, threads // count)
+        return count
 
     def _first(self, kind: str, number: int, *, fall_back: bool) -> tuple[Any, str | None]:
         """The session, and why it is not where it should be, where it may be elsewhere."""

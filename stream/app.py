@@ -110,6 +110,7 @@ class TidegateApp(faust.App):
         *,
         instead: Callable[[Output, int], Output] | None = None,
         ordered: bool = False,
+        lanes: int = 1,
     ) -> Flow:
         """The flow of this role's agent.
 
@@ -117,6 +118,7 @@ class TidegateApp(faust.App):
             pipeline: from spans to outputs.
             instead: as in `publisher`.
             ordered: call the pipeline from one thread, in the order of the records.
+            lanes: as of `Flow`; a scorer's.
         """
         worker = self.settings.worker
         flow = Flow(
@@ -127,6 +129,7 @@ class TidegateApp(faust.App):
             delay_s=worker.batch_delay_s,
             in_flight=worker.in_flight_batches,
             threads=1 if ordered else None,
+            lanes=lanes,
             unpartitioned=frozenset(
                 self.full_name(topic) for topic in self.role.writes if not topic.partitioned
             ),

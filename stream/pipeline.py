@@ -71,8 +71,8 @@ class Outcome:
 class Pipeline:
     """decode, prepare, infer, finish, encode: one call per batch, from several threads.
 
-    The scorer's stages take one caller each at a time, so that while one batch is in the session
-    another is being tokenised and a third encoded.
+    The scorer's stages take one caller each at a time (`infer` as many as the scorer has lanes), so
+    that while one batch is in the session another is being tokenised and a third encoded.
 
     Args:
         scorer: what scores texts.
@@ -96,7 +96,7 @@ class Pipeline:
         self._dead_letters = dead_letters
         self._now_ms = now_ms
         self._prepare_turn = threading.Lock()
-        self._infer_turn = threading.Lock()
+        self._infer_turn = threading.Semaphore(scorer.lanes)
         self._finish_turn = threading.Lock()
 
     def run(self, spans: Sequence[Span]) -> Outcome:

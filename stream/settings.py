@@ -13,10 +13,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from stream.database_url import ReadModelAt, parse_database
 from stream.errors import ConfigError
 
 ENV_PREFIX = "TIDEGATE_"
@@ -75,9 +76,14 @@ class ModelSettings(_Section):
         pattern=r"^(auto|cpu|(cuda|tensorrt)(:\d+)?)$",
         description="auto, cpu, cuda, cuda:n or tensorrt; what is asked for must be there",
     )
-    threads: int = Field(0, ge=0, le=256, description="threads of one ONNX session; 0: every core")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="threads of the models, on a CPU one for each call; 0: every core",
+    )
     batch_tokens: int = Field(
-        1536, ge=64, le=1_000_000, description="tokens, padding included, of one inference call"
+        768, ge=64, le=1_000_000, description="tokens, padding included, of one inference call"
     )
     windows: int = Field(
         4, ge=1, le=64, description="most overlapping windows of one long post that are scored"
@@ -147,6 +153,7 @@ class AlertSettings(_Section):
         None,
         description="file of alert rules; default: `config/alerts.yaml`, else the starter pack",
     )
+    reload_s: float = Field(2.0, gt=0, le=4, description="how often a changed file is looked for")
 
 
 class HookSettings(_Section):
@@ -167,8 +174,9 @@ class DashboardSettings(_Section):
     port: int = Field(
         8501, ge=0, le=65535, description="port the dashboard listens on; 0: a free one"
     )
-    database: Path = Field(
-        Path(".tidegate/read-model.db"), description="SQLite file of the read model"
+    database: Annotated[ReadModelAt, BeforeValidator(parse_database)] = Field(
+        Path(".tidegate/read-model.db"),
+        description="the read model: an SQLite file, or `postgresql://user:password@host/name`",
     )
     retention_posts: int = Field(1_000_000, ge=1000, description="posts kept in the read model")
     retention_days: int = Field(
@@ -335,7 +343,7 @@ def _validated(given: Mapping[str, tuple[Any, str]]) -> Settings:
     try:
         return Settings.model_validate(merged)
     except ValidationError as exc:
-        first = exc.errors()[0]
+        first = exc.errors(include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"][:2])
         raise ConfigError(
             f"`{name}`: {first['msg'][:1].lower()}{first['msg'][1:]}",

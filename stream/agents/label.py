@@ -40,7 +40,7 @@ def attach(app: TidegateApp) -> None:
         pipeline = Pipeline(
             scorer, labels=app.full_name(LABELS), dead_letters=app.full_name(DEAD_LETTERS)
         )
-        return app.new_flow(pipeline, instead=pipeline.instead_of)
+        return app.new_flow(pipeline, instead=pipeline.instead_of, lanes=scorer.lanes)
 
     add_flow_agent(app, "label", start)
 

@@ -224,7 +224,11 @@ def bench_latency(
 async def _latencies(
     settings: Settings, scorer: Any, posts: Posts, *, rate: float, seconds: float
 ) -> list[float]:
-    """Milliseconds from `send` to the label's arrival; the first tenth, warming up, is left out."""
+    """Milliseconds from `send` to the label's arrival; the first tenth, warming up, is left out.
+
+    The clock starts when a post of every partition has come back as a label: until the worker has
+    joined its group posts would only queue up, and what is measured would be the queue.
+    """
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
     from stream.app import create_app
@@ -240,28 +244,35 @@ async def _latencies(
     sent_at: dict[bytes, float] = {}
     latencies: list[float] = []
 
-    async def read() -> None:
-        while len(latencies) < events:
+    async def read(until: int) -> None:
+        while len(latencies) < until:
             for records in (await consumer.getmany(timeout_ms=1000)).values():
                 now = time.perf_counter()
                 latencies.extend((now - sent_at[record.key]) * 1000 for record in records)
 
+    async def post(number: int) -> None:
+        key = b"%d" % number
+        sent_at[key] = time.perf_counter()
+        await producer.send(
+            POSTS.full_name(kafka.topic_prefix),
+            posts[number % len(posts)][1],
+            key=key,
+            partition=number % kafka.partitions,
+        )
+
     try:
-        async with asyncio.timeout(seconds * 4 + 60), bench_producer(settings) as producer:
-            reading = asyncio.create_task(read())
+        async with asyncio.timeout(seconds * 4 + 90), bench_producer(settings) as producer:
+            for number in range(kafka.partitions):
+                await post(number)
+            await read(kafka.partitions)
+            latencies.clear()
+            reading = asyncio.create_task(read(events))
             begun = time.perf_counter()
             for number in range(events):
                 wait = number / rate - (time.perf_counter() - begun)
                 if wait > 0:
                     await asyncio.sleep(wait)
-                key = b"%d" % number
-                sent_at[key] = time.perf_counter()
-                await producer.send(
-                    POSTS.full_name(kafka.topic_prefix),
-                    posts[number % len(posts)][1],
-                    key=key,
-                    partition=number % kafka.partitions,
-                )
+                await post(kafka.partitions + number)
             await reading
     finally:
         await consumer.stop()

@@ -218,7 +218,7 @@ def _log_warnings_only() -> None:
     from stream.logs import set_up_logs
     from stream.settings import LogSettings
 
-    set_up_logs(LogSettings(level="warning"))
+    set_up_logs(LogSettings(level="warning", format="auto"))
 
 
 def _report(line: str) -> None:

@@ -17,6 +17,7 @@ from models.manifest_writing import manifest_toml
 from tests.models.architectures import SENTIMENT, write_classifier
 
 pytestmark = [
+    pytest.mark.models,
     pytest.mark.skipif(
         find_spec("optimum") is None, reason="needs optimum: pip install 'tidegate[models]'"
     ),

@@ -94,6 +94,7 @@ def test_several_labels_at_once(built_small_model: SmallModel, tmp_path: Path) -
     assert "| women | 60 |" in card
 
 
+@pytest.mark.models
 def test_plots_are_drawn(built_small_model: SmallModel, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'tidegate[models]'")
     found = measured(built_small_model, "sentiment", write_moods(tmp_path / "m.tsv"))

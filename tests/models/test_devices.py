@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.buckets import STEPS, in_bucket, next_step
-from models.devices import choose_device, providers_of, what_is_missing
+from models.devices import available_threads, choose_device, providers_of, what_is_missing
 from models.errors import ModelRuntimeError
 from models.manifest import load_manifest
 from models.scorer import OnnxScorer
@@ -74,7 +74,7 @@ def test_facts_of_what_runs(bundled_scorer: OnnxScorer) -> None:
     facts = bundled_scorer.facts[0]
     assert facts.session.device == "cpu"
     assert facts.session.provider == "CPUExecutionProvider"
-    assert facts.session.sessions == 1
+    assert (facts.session.sessions, facts.session.threads) == (available_threads(), 1)
     assert facts.session.remark is None
 
 

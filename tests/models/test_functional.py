@@ -31,6 +31,7 @@ class WordScorer:
     """Scores a text by what a function says of it."""
 
     attacks: frozenset[str]
+    lanes = 1
     hit: float = 0.9
     miss: float = 0.1
     label: str = "identity_attack"

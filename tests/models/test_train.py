@@ -20,6 +20,7 @@ from tests.models.conftest import sentences
 from tests.models.test_adopt_command import tidegate
 
 pytestmark = [
+    pytest.mark.models,
     pytest.mark.skipif(
         find_spec("optimum") is None, reason="needs optimum: pip install 'tidegate[models]'"
     ),

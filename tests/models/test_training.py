@@ -20,6 +20,7 @@ from tests.models.conftest import sentences
 
 _MISSING = [name for name in ("torch", "transformers", "optimum") if find_spec(name) is None]
 pytestmark = [
+    pytest.mark.models,
     pytest.mark.skipif(
         bool(_MISSING),
         reason=f"needs {', '.join(_MISSING)}: pip install 'tidegate[models]'",

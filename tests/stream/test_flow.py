@@ -84,7 +84,9 @@ class GatedScorer(NullScorer):
 
 
 class Rig:
-    def __init__(self, *, delay_s: float, batch_posts: int = 10, in_flight: int = 3) -> None:
+    def __init__(
+        self, *, delay_s: float, batch_posts: int = 10, in_flight: int = 3, lanes: int = 1
+    ) -> None:
         self.scorer = GatedScorer()
         self.publisher = KeepingPublisher()
         self.ledger = Ledger()
@@ -94,6 +96,7 @@ class Rig:
             self.ledger,
             batch_posts=batch_posts,
             delay_s=delay_s,
+            lanes=lanes,
             in_flight=in_flight,
         )
         self._next = [0, 0]
@@ -148,6 +151,21 @@ async def test_what_comes_while_a_batch_is_computed_leaves_together() -> None:
         rig.scorer.gate.set()
         await rig.until(lambda: rig.flow.counts.posts == 6)
     assert rig.scorer.sizes == [1, 5]
+
+
+async def test_every_lane_of_the_model_takes_a_post_at_once_and_the_next_waits_for_company() -> (
+    None
+):
+    async with running(Rig(delay_s=3600, lanes=2)) as rig:
+        rig.put(1)
+        await rig.until(lambda: rig.scorer.sizes == [1])
+        rig.put(1)
+        await rig.until(lambda: rig.scorer.sizes == [1, 1])
+        for _ in range(4):
+            rig.put(1)
+        rig.scorer.gate.set()
+        await rig.until(lambda: rig.flow.counts.posts == 6)
+    assert rig.scorer.sizes == [1, 1, 4]
 
 
 async def test_a_flood_fills_the_batches_across_partitions() -> None:

@@ -21,9 +21,12 @@ from models.manifest import load_manifest
 from models.manifest_writing import manifest_toml
 from models.scorer import load_scorer
 
-pytestmark = pytest.mark.skipif(
-    find_spec("torch") is None, reason="needs torch: pip install 'tidegate[models]'"
-)
+pytestmark = [
+    pytest.mark.models,
+    pytest.mark.skipif(
+        find_spec("torch") is None, reason="needs torch: pip install 'tidegate[models]'"
+    ),
+]
 
 #: Syllables of three languages that nobody speaks; a fourth is written without spaces.
 SYLLABLES = {
