@@ -135,7 +135,9 @@ class TidegateApp(faust.App):
             ),
         )
         self.flow = flow
-        cast("BatchedTransport", self.transport).working = lambda: flow.running
+        transport = cast("BatchedTransport", self.transport)
+        transport.working = lambda: flow.running
+        transport.busy = lambda: flow.busy
         return flow
 
 

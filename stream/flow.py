@@ -100,6 +100,13 @@ class Flow:
             self._queued_records += span.count
         self._changed.set()
 
+    @property
+    def busy(self) -> bool:
+        """Every lane of the model is taken, and the next batch is there: another post must wait."""
+        return self._computing > self._lanes or (
+            self._computing == self._lanes and bool(self._queue)
+        )
+
     async def run(self) -> None:
         """Move batches until cancelled.
 
