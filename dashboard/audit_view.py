@@ -89,13 +89,10 @@ def _verified(database: str, asked: int) -> Verified | None:  # noqa: ARG001 - t
         if reader is None:
             return None
         # One moment of the file: the projector goes on while this reads.
-        reader.db.execute("BEGIN")
-        try:
+        with reader.db.one_moment():
             now = page.now_ms()
             found = chains(reader.db)
             broken = [b for chain in found if (b := verify_chain(reader.db, chain)) is not None]
-        finally:
-            reader.db.execute("ROLLBACK")
     words = "; ".join(f"{b.chain}[{b.partition}]@{b.offset}: {b.why}" for b in broken)
     return Verified(now, found, words)
 

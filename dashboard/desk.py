@@ -1,4 +1,4 @@
-"""The desk: who has which post in hand, in a small database of its own beside the read model.
+"""The desk: who has which post in hand, in a small file or schema of its own beside the read model.
 
 Invariant: a post is in one pair of hands at most, and a post whose review was sent is in nobody's
 until the review is taken back or the post is edited. The desk outlives a rebuild of the read model.
@@ -7,15 +7,14 @@ until the review is taken back or the post is edited. The desk outlives a rebuil
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from dashboard.database import Database
+from dashboard.database import Database, database_errors, open_beside, reason_of
 from dashboard.errors import ClaimError, ReadModelError
 from dashboard.queries.queue import Waiting, to_judge, waiting
+from stream.database_url import ReadModelAt
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -116,7 +115,7 @@ class Desk:
                 escalated=escalated,
                 not_passed_by=None if passed else reviewer,
             )
-            with self._exclusively():
+            with self._db.exclusively():
                 self._drop_expired(now_ms)
                 free = self._free(candidates, reviewer, passed=passed)
                 if free is not None:
@@ -127,7 +126,7 @@ class Desk:
 
     def held(self, model: Database, reviewer: str, now_ms: int) -> Claim | None:
         """What this reviewer has in hand, renewed; let go if it needs no review any more."""
-        with self._exclusively():
+        with self._db.exclusively():
             self._drop_expired(now_ms)
             row = self._db.execute(
                 "SELECT claim_id, claimed_ms, post_id, decision_id FROM claims"
@@ -147,6 +146,16 @@ class Desk:
             )
         return Claim(claim_id, reviewer, claimed_ms, expires_ms, post)
 
+    def renew(self, claim: Claim, now_ms: int) -> bool:
+        """More time for a post that is being read; False: it is not in these hands any more."""
+        with self._db.exclusively():
+            changed = self._db.execute(
+                "UPDATE claims SET expires_ms = CASE WHEN expires_ms > ? THEN expires_ms ELSE ? END"
+                " WHERE claim_id = ? AND sent = 0 AND expires_ms > ?",
+                (now_ms + self._claim_ms, now_ms + self._claim_ms, claim.claim_id, now_ms),
+            ).rowcount
+        return changed == 1
+
     def claim(self, model: Database, post_id: str, reviewer: str, now_ms: int) -> Claim:
         """Take a post that was chosen by hand, from the queue or not; what was in hand is let go.
 
@@ -156,7 +165,7 @@ class Desk:
         post = to_judge(model, post_id)
         if post is None:
             raise ClaimError("the post is deleted, or nothing has been decided about it yet")
-        with self._exclusively():
+        with self._db.exclusively():
             self._drop_expired(now_ms)
             row = self._db.execute(
                 "SELECT reviewer, sent, decision_id FROM claims WHERE post_id = ?", (post_id,)
@@ -168,7 +177,7 @@ class Desk:
 
     def release(self, claim: Claim) -> None:
         """Put a post back."""
-        with self._exclusively():
+        with self._db.exclusively():
             self._db.execute(
                 "DELETE FROM claims WHERE claim_id = ? AND sent = 0", (claim.claim_id,)
             )
@@ -179,7 +188,7 @@ class Desk:
         Raises:
             ClaimError: the claim has run out.
         """
-        with self._exclusively():
+        with self._db.exclusively():
             changed = self._db.execute(
                 "UPDATE claims SET expires_ms = CASE WHEN expires_ms > ? THEN expires_ms ELSE ? END"
                 " WHERE claim_id = ? AND reviewer = ? AND sent = 0 AND expires_ms > ?",
@@ -195,7 +204,7 @@ class Desk:
 
     def sent(self, claim: Claim, review: SentReview, now_ms: int) -> None:
         """The broker has the review: the post is nobody's, or, passed on, free for others."""
-        with self._exclusively():
+        with self._db.exclusively():
             if review.verdict == "decide":
                 self._db.execute(
                     "UPDATE claims SET sent = 1, expires_ms = ? WHERE claim_id = ?",
@@ -236,7 +245,7 @@ class Desk:
     ) -> Claim | None:
         """The broker has the undo: the post is back in these hands, if it is still to be judged."""
         post = to_judge(model, review.post_id)
-        with self._exclusively():
+        with self._db.exclusively():
             self._db.execute("DELETE FROM sent_reviews WHERE review_id = ?", (review.review_id,))
             self._db.execute(
                 "DELETE FROM passed WHERE post_id = ? AND reviewer = ?",
@@ -288,32 +297,19 @@ class Desk:
         self._db.execute("DELETE FROM sent_reviews WHERE at_ms <= ?", (now_ms - _SENT_KEPT_MS,))
         self._db.execute("DELETE FROM passed WHERE at_ms <= ?", (now_ms - _SENT_KEPT_MS,))
 
-    @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        """One at a time, over all processes."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
 
 @contextmanager
-def open_desk(read_model: Path, claim_s: int = 300) -> Iterator[Desk]:
+def open_desk(read_model: ReadModelAt, claim_s: int = 300) -> Iterator[Desk]:
     """The desk beside a read model; made where it is not there.
 
     Raises:
-        ReadModelError: its file cannot be used.
+        ReadModelError: its file or schema cannot be used.
     """
-    path = read_model.with_name(f"{read_model.name}.desk")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-        with closing(connection):
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_SCHEMA)
-            yield Desk(connection, claim_s)
-    except (OSError, sqlite3.DatabaseError) as exc:
-        raise ReadModelError(f"the desk's file cannot be used: {exc}", where=str(path)) from exc
+        with closing(open_beside(read_model, "desk")) as db:
+            db.make(_SCHEMA)
+            yield Desk(db, claim_s)
+    except database_errors() as exc:
+        raise ReadModelError(
+            f"the desk cannot be used: {reason_of(exc)}", where=str(read_model)
+        ) from exc

@@ -143,7 +143,7 @@ def chain_entries(db: Database, topic: str, entries: Iterable[Entry]) -> None:
         if not fresh:
             continue
         rows = [(name, *entry, hash_) for entry, hash_ in chained(name, previous, fresh)]
-        db.executemany(
+        db.put(
             'INSERT INTO audit (topic, partition, "offset", at_ms, who, what, on_what, detail,'
             " by_person, record_sha256, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows,
@@ -229,11 +229,11 @@ def _newest(decisions: Sequence[DecisionRow]) -> dict[str, DecisionRow]:
 
 
 def _write_decisions(db: Database, rows: Sequence[tuple[Any, ...]], known: set[int]) -> None:
-    db.executemany(
+    db.put(
         f"{_insert('decisions', 22)} ON CONFLICT (id) DO UPDATE SET {_REPLACED}",
         [row[:-1] for row in rows],
     )
-    db.executemany(
+    db.put(
         "INSERT INTO decision_details VALUES (?, ?)"
         " ON CONFLICT (id) DO UPDATE SET detail = excluded.detail",
         [(row[0], row[-1]) for row in rows if row[-1]],
@@ -290,7 +290,7 @@ class _Counts:
         """Apply the changes; a count that falls to nothing leaves no row."""
         rules = [(*key, *count) for key, count in self.rules.items() if any(count)]
         actions = [(*key, n) for key, n in self.actions.items() if n]
-        db.executemany(
+        db.put(
             f"{_insert('rule_rollups', 7)}"
             " ON CONFLICT (start_s, rule, version, mode) DO UPDATE SET"
             " matches = rule_rollups.matches + excluded.matches,"
@@ -298,7 +298,7 @@ class _Counts:
             " upheld = rule_rollups.upheld + excluded.upheld",
             rules,
         )
-        db.executemany(
+        db.put(
             f"{_insert('action_rollups', 5)}"
             " ON CONFLICT (start_s, action, source, language) DO UPDATE SET"
             " posts = action_rollups.posts + excluded.posts",

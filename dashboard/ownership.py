@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dashboard.errors import ReadModelError
+from stream.database_url import PostgresUrl, ReadModelAt
 
 _HAND_OVER_S: Final = 90.0
 
@@ -57,9 +58,15 @@ def locked(path: Path) -> Lock:
 
 
 @contextmanager
-def hand_over(path: Path) -> Iterator[None]:
-    """Ask whoever writes the file to let go of it, and not to come back before the end."""
-    marker = _marker(path)
+def hand_over(at: ReadModelAt) -> Iterator[None]:
+    """Ask whoever writes the read model to let go of it, and not to come back before the end."""
+    if isinstance(at, PostgresUrl):
+        from dashboard.database import driver
+
+        with driver().hand_over(at):
+            yield
+        return
+    marker = _marker(at)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch(mode=0o600)
     try:
@@ -68,10 +75,14 @@ def hand_over(path: Path) -> Iterator[None]:
         marker.unlink(missing_ok=True)
 
 
-def handed_over(path: Path) -> bool:
-    """Whether a rebuild is about to put another file here; one that died does not count."""
+def handed_over(at: ReadModelAt) -> bool:
+    """Whether a rebuild is about to put another read model here; one that died does not count."""
+    if isinstance(at, PostgresUrl):
+        from dashboard.database import driver
+
+        return bool(driver().handed_over(at))
     try:
-        return time.time() - _marker(path).stat().st_mtime < _HAND_OVER_S
+        return time.time() - _marker(at).stat().st_mtime < _HAND_OVER_S
     except OSError:
         return False
 

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from stream.errors import ConfigError, MissingExtraError, TidegateError
@@ -84,8 +85,9 @@ def environment(settings: Settings, environ: Mapping[str, str] | None = None) ->
                 continue
             shown = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
             child[f"{ENV_PREFIX}{section}__{name}".upper()] = shown
-    database = settings.dashboard.database.absolute()
-    child[f"{ENV_PREFIX}DASHBOARD__DATABASE"] = str(database)
+    database = settings.dashboard.database
+    if isinstance(database, Path):
+        child[f"{ENV_PREFIX}DASHBOARD__DATABASE"] = str(database.absolute())
     return child
 
 

@@ -65,6 +65,7 @@ class Projector:
         self._committed = -1
         self._progress_ms = 0
         self._read_in_all = 0
+        self._let_go = False
         #: Told after every poll how many records were read, and how many are not yet.
         self.progress: Callable[[int, int | None], None] | None = None
 
@@ -72,7 +73,7 @@ class Projector:
         """Read until `stop` is set.
 
         Raises:
-            ReadModelError: the file cannot be written.
+            ReadModelError: it cannot be written.
         """
         self._watch.start()
         try:
@@ -83,7 +84,7 @@ class Projector:
                 self._read_in_all += read
                 if self.progress is not None:
                     self.progress(self._read_in_all, self._behind() if self._assigned else None)
-                elif handed_over(self._store.path):
+                elif self._let_go:
                     log.info("a rebuilt read model takes this one's place")
                     return
                 if read < _FULL_BATCH and not self._behind():
@@ -296,6 +297,7 @@ class Projector:
                 "pid": os.getpid(),
             },
         )
+        self._let_go = self._store.handed_over()
         if now >= self._next_tidy:
             self._next_tidy = now + _TIDY_S
             self._store.tidy(_now_ms())

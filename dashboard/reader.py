@@ -1,24 +1,23 @@
 """The read model, read: every question a page asks, answered by one short read-only query each.
 
 Invariant: a reader never writes and never holds a transaction open, so that it cannot hold up
-the projector. The file may appear, grow or be replaced while a page is open.
+the projector. The read model may appear, grow or be replaced while a page is open.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dashboard.database import Database
+from dashboard.database import Database, database_errors, open_to_read, reason_of
 from dashboard.errors import ReadModelError
 from dashboard.projection import COARSE_S, FINE_S, bin_ms
-from dashboard.schema import VERSION, schema_version
+from dashboard.schema import VERSION
 from dashboard.scope import FeedFilter, Scope
+from stream.database_url import ReadModelAt
 
 #: Beyond this range a chart is drawn from the coarse rollups.
 _FINE_RANGE_S: Final = 3600
@@ -29,6 +28,16 @@ _POST_COLUMNS: Final = (
     "post_id, posted_ms, labelled_ms, text, source, author, language, language_score,"
     " sentiment, sentiment_score, toxicity, toxicity_score, unsupported"
 )
+
+
+def _posts_where(condition: str) -> str:
+    return f"coalesce(sum(posts) FILTER (WHERE {condition}), 0)"
+
+
+_SENTIMENT_POSTS: Final = ", ".join(
+    _posts_where(f"sentiment = '{name}'") for name in ("negative", "neutral", "positive")
+)
+_ABUSIVE_POSTS: Final = _posts_where("toxicity NOT IN ('', 'none')")
 
 
 class PostView(NamedTuple):
@@ -80,41 +89,39 @@ class Status:
 
 
 @contextmanager
-def open_reader(path: Path) -> Iterator[Reader | None]:
-    """A reader of the file; None where there is no read model yet.
+def open_reader(at: ReadModelAt) -> Iterator[Reader | None]:
+    """A reader of a read model; None where there is none yet.
 
     Raises:
-        ReadModelError: the file is another version's, or no read model at all.
+        ReadModelError: it is another version's, or no read model at all.
     """
-    if not path.is_file():
-        yield None
-        return
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+    db: Database | None = None
     try:
-        version = schema_version(connection)
+        db = open_to_read(at)
+        version = 0 if db is None else db.version()
         if version not in (0, VERSION):
             raise ReadModelError(
                 f"the read model has version {version}, this dashboard reads {VERSION}",
-                where=str(path),
+                where=str(at),
                 hint="restart `tidegate dashboard`, so that projector and pages are the same version",
             )
-        yield Reader(connection, path) if version else None
-    except sqlite3.DatabaseError as exc:
+        yield Reader(db) if db is not None and version else None
+    except database_errors() as exc:
         raise ReadModelError(
-            f"the read model cannot be read: {exc}",
-            where=str(path),
-            hint="delete the file: it is made again from the topics",
+            f"the read model cannot be read: {reason_of(exc)}",
+            where=str(at),
+            hint="`tidegate dashboard rebuild` makes it again from the topics",
         ) from exc
     finally:
-        connection.close()
+        if db is not None:
+            db.close()
 
 
 class Reader:
     """Questions and answers; see `open_reader`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._db = connection
-        self._path = path
+    def __init__(self, db: Database) -> None:
+        self._db = db
 
     @property
     def db(self) -> Database:
@@ -162,9 +169,7 @@ class Reader:
             row[0]: Bucket(*row)
             for row in self._db.execute(
                 "SELECT start_s - start_s % ?, sum(posts),"  # noqa: S608  placeholders only
-                " sum(posts * (sentiment = 'negative')), sum(posts * (sentiment = 'neutral')),"
-                " sum(posts * (sentiment = 'positive')),"
-                " sum(posts * (toxicity NOT IN ('', 'none')))"
+                f" {_SENTIMENT_POSTS}, {_ABUSIVE_POSTS}"
                 f" FROM rollups WHERE width_s = ? AND start_s >= ? AND start_s < ?{where}"
                 " GROUP BY 1",
                 [step_s, width, from_s, to_s, *parameters],
@@ -183,7 +188,7 @@ class Reader:
             where += " AND toxicity NOT IN ('', 'none')"
         width = FINE_S if to_s - from_s <= _FINE_RANGE_S else COARSE_S
         return self._db.execute(
-            f"SELECT {column}, sum(posts) AS n, sum(posts * (toxicity NOT IN ('', 'none')))"  # noqa: S608
+            f"SELECT {column}, sum(posts) AS n, {_ABUSIVE_POSTS}"  # noqa: S608
             f" FROM rollups WHERE width_s = ? AND start_s >= ? AND start_s < ?{where}"
             " GROUP BY 1 ORDER BY n DESC, 1",
             [width, from_s - from_s % width, to_s, *parameters],
@@ -238,7 +243,7 @@ class Reader:
 
     def _posts(self, where: str, order: str, parameters: list[Any], limit: int) -> list[PostView]:
         rows = self._db.execute(
-            f"SELECT {_POST_COLUMNS} FROM posts WHERE NOT retracted{where}"  # noqa: S608  placeholders only
+            f"SELECT {_POST_COLUMNS} FROM posts WHERE retracted = 0{where}"  # noqa: S608  placeholders only
             f" ORDER BY {order} DESC, id DESC LIMIT ?",
             [*parameters, limit],
         )
@@ -248,7 +253,7 @@ class Reader:
         """A post and its label record as it was read; None: not there, or retracted."""
         row = self._db.execute(
             f"SELECT {_POST_COLUMNS}, record FROM posts JOIN records USING (id)"  # noqa: S608  constant
-            " WHERE post_id = ? AND NOT retracted",
+            " WHERE post_id = ? AND retracted = 0",
             (post_id,),
         ).fetchone()
         return (PostView(*row[:-1]), row[-1]) if row else None
@@ -260,10 +265,10 @@ class Reader:
         ).fetchone()
         return bool(row and row[0])
 
-    def dead_letters(self, limit: int) -> list[sqlite3.Row]:
-        """The newest dead letters, as rows that know their columns."""
+    def dead_letters(self, limit: int) -> list[dict[str, Any]]:
+        """The newest dead letters, by column."""
         return self._rows(
-            "SELECT * FROM dead_letters ORDER BY at_ms DESC, rowid DESC LIMIT ?", limit
+            "SELECT * FROM dead_letters ORDER BY at_ms DESC, dead_letter_id DESC LIMIT ?", limit
         )
 
     def dead_letter_reasons(self) -> list[tuple[str, int]]:
@@ -272,7 +277,7 @@ class Reader:
             "SELECT reason, count(*) AS n FROM dead_letters GROUP BY 1 ORDER BY n DESC, 1"
         ).fetchall()
 
-    def backlog(self) -> list[sqlite3.Row]:
+    def backlog(self) -> list[dict[str, Any]]:
         """Each partition of `posts` and how far the workers are."""
         return self._rows("SELECT * FROM backlog ORDER BY partition")
 
@@ -283,24 +288,23 @@ class Reader:
             (from_s,),
         ).fetchall()
 
-    def models(self) -> list[sqlite3.Row]:
+    def models(self) -> list[dict[str, Any]]:
         """Every set of models that labelled, the latest first."""
         return self._rows("SELECT * FROM models ORDER BY last_ms DESC")
 
-    def notices(self, limit: int) -> list[sqlite3.Row]:
+    def notices(self, limit: int) -> list[dict[str, Any]]:
         """What a person should know of, the newest first."""
-        return self._rows("SELECT * FROM notices ORDER BY rowid DESC LIMIT ?", limit)
+        return self._rows("SELECT * FROM notices ORDER BY at_ms DESC, kind, message LIMIT ?", limit)
 
     def size(self) -> tuple[int, int]:
         """(posts kept, bytes on disk)."""
         posts = self._db.execute("SELECT count(*) FROM posts").fetchone()[0]
-        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
-        return posts, sum(file.stat().st_size for file in files if file.exists())
+        return posts, self._db.bytes_held()
 
-    def _rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
-        cursor = self._db.cursor()
-        cursor.row_factory = sqlite3.Row
-        return cursor.execute(sql, parameters).fetchall()
+    def _rows(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        cursor = self._db.execute(sql, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 def percentile_ms(histogram: list[tuple[int, int]], q: float) -> float | None:

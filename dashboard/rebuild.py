@@ -1,27 +1,24 @@
 """The read model made anew from the topics, beside the one in use, and swapped in when caught up.
 
-Invariant: until the swap the old file is not touched, and the swap is one rename while no
-projector has either file open; killed at any moment, there is a whole read model.
+Invariant: until the swap (`dashboard.swap`) the old one is not touched; killed at any moment, there
+is a whole read model.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from dashboard.errors import ReadModelError
 from dashboard.outcome_store import AUDITED, chain_name
-from dashboard.ownership import hand_over, locked
 from dashboard.projector import Projector
-from dashboard.schema import VERSION, schema_version
 from dashboard.store import Store
+from dashboard.swap import both, place_beside, remove, swap
+from stream.database_url import ReadModelAt
 from stream.errors import BrokerError
 from stream.kafka.admin import open_admin
 from stream.kafka.offsets import offset_ranges
@@ -29,8 +26,7 @@ from stream.settings import Settings
 
 Progress = Callable[[int, int | None], None]
 _SILENCE_S: Final = 60.0
-_SWAP_TIMEOUT_S: Final = 60.0
-#: Rollups by when they begin; what is older than the topics is taken over from the old file.
+#: Rollups by when they begin; what is older than the topics is taken over from the old one.
 _CARRIED: Final = {
     "rollups": "start_s, 300",
     "rule_rollups": "start_s, 3600",
@@ -49,24 +45,24 @@ class Rebuilt:
 
 
 def rebuild(settings: Settings, progress: Progress, stop: threading.Event) -> Rebuilt | None:
-    """Read every topic into a new file and put it in the old one's place.
+    """Read every topic into a new read model and put it in the old one's place.
 
     Args:
-        settings: the broker, and the read model's file.
+        settings: the broker, and where the read model is.
         progress: told how many records are read, and how many are not yet (None: not known).
-        stop: ends it, and leaves the old file as it was.
+        stop: ends it, and leaves the old one as it was.
 
     Returns:
         What was done; None: it was stopped.
 
     Raises:
         BrokerError: the broker does not answer.
-        ReadModelError: a file cannot be written, or a projector does not let go of the old one.
+        ReadModelError: it cannot be written, or a projector does not let go of the old one.
     """
     own = settings.dashboard
-    path, began = own.database, time.monotonic()
-    fresh = path.with_name(f"{path.name}.rebuild")
-    _remove(fresh)
+    at, began = own.database, time.monotonic()
+    fresh = place_beside(at)
+    remove(fresh)
     try:
         with Store(
             fresh,
@@ -74,14 +70,15 @@ def rebuild(settings: Settings, progress: Progress, stop: threading.Event) -> Re
             retention_days=own.retention_days,
             retention_audit=own.retention_audit,
         ) as store:
-            carried = _carry_audit(settings, path, fresh)
+            carried = _carry_audit(settings, at, fresh)
             records = _read_all(Projector(settings, store), progress, stop)
             if records is None:
                 return None
-        _carry_rollups(path, fresh)
-        _swap(fresh, path)
+        _carry_rollups(at, fresh)
+        swap(fresh, at)
     finally:
-        _remove(fresh)
+        with suppress(ReadModelError):  # what went wrong before counts; the next rebuild clears up
+            remove(fresh)
     return Rebuilt(records, carried, time.monotonic() - began)
 
 
@@ -111,9 +108,9 @@ def _read_all(projector: Projector, progress: Progress, stop: threading.Event) -
     return read_now
 
 
-def _carry_audit(settings: Settings, old: Path, fresh: Path) -> int:
+def _carry_audit(settings: Settings, old: ReadModelAt, fresh: ReadModelAt) -> int:
     """Take over the entries that the topics do not hold any more; chains go on after them."""
-    with _both(old, fresh) as db:
+    with both(old, fresh) as db:
         if db is None:
             return 0
         prefix = settings.kafka.topic_prefix
@@ -122,121 +119,56 @@ def _carry_audit(settings: Settings, old: Path, fresh: Path) -> int:
             "INSERT INTO counters SELECT * FROM old.counters WHERE name LIKE 'generation:%'"
         )
         carried = 0
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(generations)
-        names = {chain_name(db, topic): topic for topic in AUDITED}
-        current = [(f"{prefix}{names[topic]}", p) for topic, p in heads if topic in names]
-        with open_admin(settings.kafka) as admin:
-            there = set(admin.names())
-        first = offset_ranges(settings.kafka, [place for place in current if place[0] in there])
-        for topic, partition in heads:
-            place = (f"{prefix}{names.get(topic, '')}", partition)
-            before = first[place].first if place in first else 2**62
-            carried += db.execute(
-                'INSERT INTO audit (topic, partition, "offset", at_ms, who, what, on_what, detail,'
-                ' by_person, record_sha256, hash) SELECT topic, partition, "offset", at_ms, who,'
-                " what, on_what, detail, by_person, record_sha256, hash FROM old.audit"
-                ' WHERE topic = ? AND partition = ? AND "offset" < ? ORDER BY "offset"',
-                (topic, partition, before),
-            ).rowcount
-            db.execute(
-                'INSERT INTO audit_heads SELECT a.topic, a.partition, a."offset" + 1, a.hash,'
-                " (SELECT count(*) FROM audit AS n WHERE n.topic = a.topic"
-                " AND n.partition = a.partition), h.first_offset, h.first_prev"
-                " FROM audit AS a JOIN old.audit_heads AS h"
-                " ON h.topic = a.topic AND h.partition = a.partition"
-                ' WHERE a.topic = ? AND a.partition = ? ORDER BY a."offset" DESC LIMIT 1',
-                (topic, partition),
-            )
-        db.execute("COMMIT")
+        with db.exclusively():
+            db.execute(generations)
+            names = {chain_name(db, topic): topic for topic in AUDITED}
+            current = [(f"{prefix}{names[topic]}", p) for topic, p in heads if topic in names]
+            with open_admin(settings.kafka) as admin:
+                there = set(admin.names())
+            first = offset_ranges(settings.kafka, [place for place in current if place[0] in there])
+            for topic, partition in heads:
+                place = (f"{prefix}{names.get(topic, '')}", partition)
+                before = first[place].first if place in first else 2**62
+                carried += db.execute(
+                    'INSERT INTO audit (topic, partition, "offset", at_ms, who, what, on_what, detail,'
+                    ' by_person, record_sha256, hash) SELECT topic, partition, "offset", at_ms, who,'
+                    " what, on_what, detail, by_person, record_sha256, hash FROM old.audit"
+                    ' WHERE topic = ? AND partition = ? AND "offset" < ? ORDER BY "offset"',
+                    (topic, partition, before),
+                ).rowcount
+                db.execute(
+                    'INSERT INTO audit_heads SELECT a.topic, a.partition, a."offset" + 1, a.hash,'
+                    " (SELECT count(*) FROM audit AS n WHERE n.topic = a.topic"
+                    " AND n.partition = a.partition), h.first_offset, h.first_prev"
+                    " FROM audit AS a JOIN old.audit_heads AS h"
+                    " ON h.topic = a.topic AND h.partition = a.partition"
+                    ' WHERE a.topic = ? AND a.partition = ? ORDER BY a."offset" DESC LIMIT 1',
+                    (topic, partition),
+                )
         return carried
 
 
-def _carry_rollups(old: Path, fresh: Path) -> None:
+def _carry_rollups(old: ReadModelAt, fresh: ReadModelAt) -> None:
     """Take over the counts of what the topics do not hold any more."""
-    with _both(old, fresh) as db:
+    with both(old, fresh) as db:
         if db is None:
             return
-        db.execute("BEGIN IMMEDIATE")
-        db.execute(
-            "INSERT INTO models (models, posts, first_ms, last_ms)"
-            " SELECT models, 0, first_ms, last_ms FROM old.models"
-            " WHERE models NOT IN (SELECT models FROM models)"
-        )
-        for table, column in _CARRIED.items():
-            start, width = column.split(", ")
-            wide = f"width_s >= {width} AND " if table in ("rollups", "metrics") else ""
+        with db.exclusively():
             db.execute(
-                f"INSERT INTO {table} SELECT * FROM old.{table} WHERE {wide}{start} <"  # noqa: S608
-                f" coalesce((SELECT min({start}) FROM {table}), 9e15)"
+                "INSERT INTO models (models, posts, first_ms, last_ms)"
+                " SELECT models, 0, first_ms, last_ms FROM old.models"
+                " WHERE models NOT IN (SELECT models FROM models)"
             )
-        db.execute(
-            "INSERT INTO score_rollups SELECT s.width_s, s.label, s.start_s, n.id, s.language,"
-            " s.counts FROM old.score_rollups AS s JOIN old.models AS o ON o.id = s.models"
-            " JOIN models AS n ON n.models = o.models WHERE s.start_s + s.width_s <="
-            " coalesce((SELECT min(start_s) FROM score_rollups), 9e15)"
-        )
-        db.execute("COMMIT")
-
-
-@contextmanager
-def _both(old: Path, fresh: Path) -> Iterator[sqlite3.Connection | None]:
-    """The new file with the old one attached as `old`; None: there is nothing to take over."""
-    if not old.is_file():
-        yield None
-        return
-    with closing(sqlite3.connect(fresh, isolation_level=None, timeout=30, uri=True)) as db:
-        try:
-            with closing(sqlite3.connect(f"{old.resolve().as_uri()}?mode=ro", uri=True)) as there:
-                usable = schema_version(there) == VERSION
-        except sqlite3.DatabaseError:
-            usable = False  # what is broken is the reason for many a rebuild
-        if not usable:
-            yield None
-            return
-        db.execute("ATTACH ? AS old", (f"{old.resolve().as_uri()}?mode=ro",))
-        yield db
-
-
-def _swap(fresh: Path, path: Path) -> None:
-    """Put the new file in the old one's place; a projector that has the old one lets go of it."""
-    with hand_over(path):
-        deadline = time.monotonic() + _SWAP_TIMEOUT_S
-        while True:
-            try:
-                lock = locked(path)
-                break
-            except ReadModelError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-        with closing(lock):
-            # No journal may be left that belongs to the other file.
-            for file in (fresh, path):
-                while file.is_file() and not _settled(file):
-                    if time.monotonic() > deadline:
-                        raise ReadModelError("the read model is in use", where=str(file))
-                    time.sleep(0.1)
-            fresh.replace(path)
-
-
-def _settled(file: Path) -> bool:
-    """Bring what is in a file's journal into the file; whether the journal is gone."""
-    try:
-        with closing(sqlite3.connect(file, isolation_level=None, timeout=1)) as db:
-            mode = db.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
-        if mode != "delete":
-            return False
-    except sqlite3.OperationalError:
-        return False
-    except sqlite3.DatabaseError:
-        # A broken file: its journal goes with it.
-        for suffix in ("-wal", "-shm"):
-            file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
-    return True
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal", ".lock"):
-        with contextlib.suppress(OSError):
-            path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+            for table, column in _CARRIED.items():
+                start, width = column.split(", ")
+                wide = f"width_s >= {width} AND " if table in ("rollups", "metrics") else ""
+                db.execute(
+                    f"INSERT INTO {table} SELECT * FROM old.{table} WHERE {wide}{start} <"  # noqa: S608
+                    f" coalesce((SELECT min({start}) FROM {table}), 9e15)"
+                )
+            db.execute(
+                "INSERT INTO score_rollups SELECT s.width_s, s.label, s.start_s, n.id, s.language,"
+                " s.counts FROM old.score_rollups AS s JOIN old.models AS o ON o.id = s.models"
+                " JOIN models AS n ON n.models = o.models WHERE s.start_s + s.width_s <="
+                " coalesce((SELECT min(start_s) FROM score_rollups), 9e15)"
+            )

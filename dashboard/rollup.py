@@ -85,18 +85,18 @@ class Deltas:
         latency = [(*key, n) for key, n in self.latency.items() if n]
         labelled = [(key, n) for key, n in self.labelled.items() if n]
         models = [(n, key) for key, n in self.models.items() if n]
-        connection.executemany(
+        connection.put(
             "INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (width_s, start_s, source, language, sentiment, toxicity)"
             " DO UPDATE SET posts = rollups.posts + excluded.posts",
             rollups,
         )
-        connection.executemany(
+        connection.put(
             "INSERT INTO latency VALUES (?, ?, ?)"
             " ON CONFLICT (start_s, bin) DO UPDATE SET posts = latency.posts + excluded.posts",
             latency,
         )
-        connection.executemany(
+        connection.put(
             "INSERT INTO labelled VALUES (?, ?)"
             " ON CONFLICT (second) DO UPDATE SET posts = labelled.posts + excluded.posts",
             labelled,
@@ -166,7 +166,7 @@ def _add_scores(
             rows.append((*key, counts.astype(STORED_COUNTS).tobytes()))
         else:
             empty.append(key)
-    connection.executemany(
+    connection.put(
         "INSERT INTO score_rollups VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (width_s, label, start_s, models, language)"
         " DO UPDATE SET counts = excluded.counts",

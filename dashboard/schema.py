@@ -1,16 +1,16 @@
-"""The read model's tables and how an older file becomes a newer one.
+"""The read model's tables and how an older one becomes a newer one.
 
-Invariant: everything in the file can be made again from the topics, so a file that we do not
-understand is never repaired; it is refused with the advice to delete it.
+Invariant: everything in it can be made again from the topics, so a read model that we do not
+understand is never repaired; it is refused with the advice to make it again.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import Final
 
+from dashboard.database import Database
 from dashboard.errors import ReadModelError
+from stream.database_url import ReadModelAt
 
 _V1: Final = """
 CREATE TABLE posts (
@@ -285,33 +285,23 @@ CREATE TABLE audit_heads (
 );
 """
 
-#: One script a version, in order; a file of version n has had the first n.
+#: One script a version, in order; a read model of version n has had the first n.
 MIGRATIONS: Final = (_V1, _V2)
 VERSION: Final = len(MIGRATIONS)
 
 
-def schema_version(connection: sqlite3.Connection) -> int:
-    """The version a file was last migrated to; 0: an empty file."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to `VERSION`, in one transaction.
+def migrate(db: Database, at: ReadModelAt) -> None:
+    """Bring the tables to `VERSION`, in one transaction.
 
     Raises:
-        ReadModelError: the file is newer than this program.
+        ReadModelError: they are newer than this program, or not ours.
     """
-    version = schema_version(connection)
+    version = db.version()
     if version > VERSION:
         raise ReadModelError(
             f"the read model has version {version}, this program knows up to {VERSION}",
-            where=str(path),
-            hint="upgrade tidegate, or delete the file: it is made again from the topics",
+            where=str(at),
+            hint="upgrade tidegate, or `tidegate dashboard rebuild` makes it again from the topics",
         )
     if version < VERSION:
-        # In one go: whoever reads meanwhile sees the old file or the new one, nothing between.
-        scripts = "".join(MIGRATIONS[version:])
-        connection.executescript(
-            f"BEGIN IMMEDIATE;{scripts}PRAGMA user_version = {VERSION};COMMIT;"
-        )
+        db.migrate(MIGRATIONS[version:], VERSION)

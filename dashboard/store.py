@@ -1,27 +1,33 @@
-"""The read model, written: one SQLite file in WAL mode, one writer, any number of readers.
+"""The read model, written: in SQLite or PostgreSQL, by one writer beside any number of readers.
 
 Invariant: what a batch changes and the offsets that say so are ONE transaction. A projector
-killed at any moment therefore leaves a file without a gap, and reading on counts nothing twice.
+killed at any moment therefore leaves a read model without a gap, and reading on counts nothing twice.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Self
 
+from dashboard.database import (
+    Database,
+    database_errors,
+    made_again_hint,
+    open_to_write,
+    reason_of,
+)
 from dashboard.errors import ReadModelError
 from dashboard.outcome_store import AUDITED, Outcomes, put_outcomes
-from dashboard.ownership import locked
+from dashboard.ownership import handed_over
 from dashboard.projection import DeadLetterRow, PostRow
 from dashboard.rollup import Counted, Deltas, hours_to_days
 from dashboard.schema import migrate
 from dashboard.worker_beats import WorkerRow, forget_workers, put_workers
+from stream.database_url import ReadModelAt
 
 #: Fine rollups, latency and backlog history live this long; coarse rollups are kept.
 FINE_RETENTION_S: Final = 26 * 3600
@@ -41,6 +47,11 @@ _HELD: Final = (
     "SELECT post_id, id, origin_ms, origin_partition, origin_offset, labelled_ms, retracted,"  # noqa: S608
     " posted_ms, source, language, sentiment, toxicity, models, score_set, scores FROM posts"
     f" WHERE post_id IN ({', '.join('?' * _IDS_A_QUERY)})"  # nothing but placeholders
+)
+_POST_COLUMNS: Final = (*PostRow._fields[:-4], "models", "score_set", "scores")
+_PUT_POST: Final = (
+    f"INSERT INTO posts VALUES ({', '.join('?' * (1 + len(_POST_COLUMNS)))}) ON CONFLICT (id)"  # noqa: S608  constants
+    f" DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _POST_COLUMNS)}"
 )
 _PRUNE_POSTS: Final = 5_000  # so that one transaction of deletions stays short
 
@@ -68,51 +79,40 @@ class PartitionBacklog:
 
 
 class Store:
-    """The writer. There is one per file: a second is refused.
+    """The writer. There is one per read model: a second is refused.
 
     Args:
-        path: the SQLite file; made, with its folder, where it is not there.
+        at: a file or a database; made, with its folder or schema, where it is not there.
         retention_posts: the newest this many posts are kept; rollups outlive them.
         retention_days: posts older than this are not kept either.
         retention_audit: entries about decisions that the audit keeps; people's are all kept.
 
     Raises:
-        ReadModelError: the file is in use by another projector, newer than we are, or not ours.
+        ReadModelError: it is in use by another projector, newer than we are, or not ours.
+        MissingExtraError: PostgreSQL is asked for and its driver is not installed.
     """
 
     def __init__(
         self,
-        path: Path,
+        at: ReadModelAt,
         *,
         retention_posts: int = 1_000_000,
         retention_days: int = 36_500,
         retention_audit: int = 5_000_000,
     ) -> None:
-        self.path = path
+        self.at = at
         self._retention_posts = retention_posts
         self._retention_days = retention_days
         self._retention_audit = retention_audit
-        self._lock = locked(path)
-        try:
+        with _explained(at):
             # Used from more than one thread, never by two at a time: the projector sees to that.
-            self._db = sqlite3.connect(
-                path, isolation_level=None, timeout=10, check_same_thread=False
-            )
-            with _explained(path):
-                for pragma in (
-                    "journal_mode = WAL",
-                    # Survives kill -9; a power cut may cost the last transactions, offsets included.
-                    "synchronous = NORMAL",
-                    "cache_size = -65536",
-                    "journal_size_limit = 67108864",
-                    "temp_store = MEMORY",
-                ):
-                    self._db.execute(f"PRAGMA {pragma}")
-                migrate(self._db, path)
+            self._db: Database = open_to_write(at)
+            try:
+                migrate(self._db, at)
                 self._remember()
-        except BaseException:
-            self._lock.close()
-            raise
+            except BaseException:
+                self._db.close()
+                raise
 
     def __enter__(self) -> Self:
         """The store itself."""
@@ -123,23 +123,25 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file and let another projector in."""
+        """Close it and let another projector in."""
         self._db.close()
-        self._lock.close()
+
+    def handed_over(self) -> bool:
+        """Whether a rebuild is about to put another read model in this one's place."""
+        return handed_over(self.at)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is written, or nothing."""
-        with _explained(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
+        with _explained(self.at):
             try:
-                yield
+                with self._db.exclusively():
+                    yield
             except BaseException:
-                self._db.execute("ROLLBACK")
                 # What was only ever in memory must not outlive the rows it described.
-                self._remember()
+                with suppress(*database_errors()):
+                    self._remember()
                 raise
-            self._db.execute("COMMIT")
 
     def _remember(self) -> None:
         """What is looked up too often to ask the database."""
@@ -169,7 +171,8 @@ class Store:
                 batch.counters.items(),
             )
             self._db.executemany(
-                "INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)",
+                "INSERT INTO offsets VALUES (?, ?, ?) ON CONFLICT (topic, partition)"
+                " DO UPDATE SET next_offset = excluded.next_offset",
                 [(*place, offset) for place, offset in batch.offsets.items()],
             )
 
@@ -188,7 +191,11 @@ class Store:
     def remember_topic(self, topic: str, topic_id: str) -> None:
         """Keep the topic's id, to notice when it is another topic of the same name."""
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO topics VALUES (?, ?)", (topic, topic_id))
+            self._db.execute(
+                "INSERT INTO topics VALUES (?, ?) ON CONFLICT (topic)"
+                " DO UPDATE SET topic_id = excluded.topic_id",
+                (topic, topic_id),
+            )
 
     def forget_offsets(self, topic: str) -> None:
         """The topic was made anew: its offsets start again, and old places say nothing."""
@@ -210,7 +217,8 @@ class Store:
         """Say that a component lives, and how it is."""
         with self.transaction():
             self._db.execute(
-                "INSERT OR REPLACE INTO status VALUES (?, ?, ?, ?)",
+                "INSERT INTO status VALUES (?, ?, ?, ?) ON CONFLICT (component)"
+                " DO UPDATE SET at_ms = excluded.at_ms, state = excluded.state, detail = excluded.detail",
                 (component, at_ms, state, json.dumps(detail)),
             )
 
@@ -228,7 +236,8 @@ class Store:
                 [(p.partition, p.end_offset, p.committed, p.waiting, at_ms) for p in partitions],
             )
             self._db.execute(
-                "INSERT OR REPLACE INTO backlog_history VALUES (?, ?)",
+                "INSERT INTO backlog_history VALUES (?, ?) ON CONFLICT (second)"
+                " DO UPDATE SET waiting = excluded.waiting",
                 (at_ms // 1000, sum(p.waiting for p in partitions)),
             )
 
@@ -348,12 +357,10 @@ class Store:
                     ),
                     1,
                 )
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO posts VALUES ({', '.join('?' * 21)})",  # noqa: S608  constant
-            [row[:-1] for row in rows],
-        )
-        self._db.executemany(
-            "INSERT OR REPLACE INTO records VALUES (?, ?)",
+        self._db.put(_PUT_POST, [row[:-1] for row in rows])
+        self._db.put(
+            "INSERT INTO records VALUES (?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET record = excluded.record",
             [(row[0], row[-1]) for row in rows if row[-1]],
         )
         self._db.executemany("DELETE FROM records WHERE id = ?", gone)
@@ -390,19 +397,24 @@ class Store:
                 times[0] = min(times[0], post.labelled_ms)
                 times[1] = max(times[1], post.labelled_ms)
         for models, (first_ms, last_ms) in seen.items():
-            self._db.execute(
-                "INSERT INTO models (models, posts, first_ms, last_ms) VALUES (?, 0, ?, ?)"
-                " ON CONFLICT (models) DO UPDATE SET first_ms = min(first_ms, excluded.first_ms),"
-                " last_ms = max(last_ms, excluded.last_ms)",
-                (models, first_ms, last_ms),
-            )
             if models not in self._models:
+                self._db.execute(
+                    "INSERT INTO models (models, posts, first_ms, last_ms) VALUES (?, 0, ?, ?)",
+                    (models, first_ms, last_ms),
+                )
                 self._models[models] = self._one("SELECT id FROM models WHERE models = ?", models)
+                continue
+            self._db.execute(
+                "UPDATE models SET first_ms = CASE WHEN ? < first_ms THEN ? ELSE first_ms END,"
+                " last_ms = CASE WHEN ? > last_ms THEN ? ELSE last_ms END WHERE id = ?",
+                (first_ms, first_ms, last_ms, last_ms, self._models[models]),
+            )
         return self._models
 
     def _put_dead_letters(self, letters: Sequence[DeadLetterRow]) -> None:
         self._db.executemany(
-            f"INSERT OR IGNORE INTO dead_letters VALUES ({', '.join('?' * 12)})",  # noqa: S608  constant
+            f"INSERT INTO dead_letters VALUES ({', '.join('?' * 12)})"  # noqa: S608  constant
+            " ON CONFLICT (dead_letter_id) DO NOTHING",
             letters,
         )
 
@@ -443,12 +455,12 @@ class Store:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(at: ReadModelAt) -> Iterator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as exc:
+    except database_errors() as exc:
         raise ReadModelError(
-            f"the read model cannot be written: {exc}",
-            where=str(path),
-            hint="free some space, or delete the file: it is made again from the topics",
+            f"the read model cannot be written: {reason_of(exc)}",
+            where=str(at),
+            hint=made_again_hint(at),
         ) from exc

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -82,7 +81,7 @@ def _broker(broker: Status | None, now: int) -> None:
     st.caption(f"asked {page.span(broker.age_s(now))} ago")
 
 
-def _workers(workers: Status | None, backlog: Sequence[sqlite3.Row], now: int) -> None:
+def _workers(workers: Status | None, backlog: Sequence[Mapping[str, Any]], now: int) -> None:
     """Not every broker tells who is in a group, so what counts is whether the work goes on."""
     st.markdown("**:material/memory: Workers**")
     if workers is None or all(row["committed"] is None for row in backlog):
@@ -118,7 +117,7 @@ def backlog() -> None:
             return
         st.altair_chart(
             charts.backlog_chart(history, dark=page.dark()),
-            alt="Posts waiting for a worker over the last 30 minutes",
+            alt="Posts waiting for a worker over the last 30 minutes, UTC",
         )
         table = pd.DataFrame(
             {
@@ -171,7 +170,7 @@ def latency() -> None:
             return
         st.altair_chart(
             charts.latency_chart(points, dark=page.dark()),
-            alt="Median and 95th percentile of the latency over the last 30 minutes",
+            alt="Median and 95th percentile of the latency in ms over the last 30 minutes, UTC",
         )
         recent = [point for point in points if point[0] > now_s - 70]
         rows = [
@@ -243,7 +242,7 @@ def dead_letters() -> None:
             )
 
 
-def _letter(letter: sqlite3.Row) -> dict[str, Any]:
+def _letter(letter: Mapping[str, Any]) -> dict[str, Any]:
     origin = f"{letter['topic']}[{letter['partition']}]@{letter['offset']}"
     return {
         "At": pd.Timestamp(letter["at_ms"], unit="ms", tz="UTC"),
@@ -285,7 +284,7 @@ def models() -> None:
         )
 
 
-def _model(row: sqlite3.Row) -> list[dict[str, Any]]:
+def _model(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One line a model, the tasks it answers together."""
     tasks: dict[tuple[str, str], list[str]] = {}
     for task, model in json.loads(row["models"]).items():

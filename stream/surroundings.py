@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.devices import available_threads
+from stream.database_url import ReadModelAt
 from stream.findings import Finding, broken, missing, ok
 
 _MACHINE, _OPTIONAL = "machine", "optional"
@@ -29,13 +30,14 @@ _COMMAND_TIMEOUT_S = 10.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-def look_at_machine(database: Path) -> Iterator[Finding]:
+def look_at_machine(database: ReadModelAt) -> Iterator[Finding]:
     """Python, processor, memory, and the disk under the read model."""
     yield _python()
     cores = available_threads()
     yield ok(_MACHINE, "cores", f"{cores} usable of {os.cpu_count()}, {platform.machine()}")
     yield _memory()
-    yield _disk(database)
+    if isinstance(database, Path):
+        yield _disk(database)
 
 
 def look_at_optional_programs() -> Iterator[Finding]:

@@ -62,7 +62,7 @@ class AuditFilter:
             sql += " AND who = ?"
             values.append(self.who)
         if self.what.endswith("."):
-            sql += " AND substr(what, 1, ?) = ?"
+            sql += " AND substr(what, 1, CAST(? AS INTEGER)) = ?"
             values += (len(self.what), self.what)
         elif self.what:
             sql += " AND what = ?"
@@ -110,7 +110,7 @@ def audit_entries(
 def export_entries(db: Database, wanted: AuditFilter = ALL) -> Iterator[AuditView]:
     """Every entry that passes, chain by chain, the oldest first."""
     sql, values = wanted.where()
-    rows = db.execute(
+    rows = db.each(
         f"SELECT {_COLUMNS} FROM audit WHERE 1 = 1{sql}"  # noqa: S608  placeholders only
         ' ORDER BY topic, partition, "offset"',
         values,
@@ -140,7 +140,7 @@ def verify_chain(
     db: Database, chain: Chain, told: Callable[[int], None] = lambda _n: None
 ) -> Broken | None:
     """The first entry of one chain that does not fit, or None; `told` how many were looked at."""
-    rows = db.execute(
+    rows = db.each(
         'SELECT partition, "offset", at_ms, who, what, on_what, detail, by_person, record_sha256,'
         ' hash FROM audit WHERE topic = ? AND partition = ? ORDER BY "offset"',
         (chain.topic, chain.partition),

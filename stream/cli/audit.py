@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -40,10 +39,10 @@ class Form(StrEnum):
 
 
 DatabaseOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        metavar="FILE",
-        help="The read model's file; default: setting `dashboard.database`.",
+        metavar="FILE|URL",
+        help="The read model: an SQLite file, or a URL of PostgreSQL; default: setting `dashboard.database`.",
         show_default=False,
     ),
 ]
@@ -162,7 +161,7 @@ def export(
 
 
 @contextmanager
-def _read_model(database: Path | None) -> Iterator[Any]:
+def _read_model(database: str | None) -> Iterator[Any]:
     from dashboard.reader import open_reader
 
     path = load_settings({"dashboard.database": database}).dashboard.database

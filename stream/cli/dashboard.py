@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 import webbrowser
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,10 +30,10 @@ app = typer.Typer(
 )
 
 DatabaseOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        metavar="FILE",
-        help="SQLite file of the read model; default: setting `dashboard.database`.",
+        metavar="FILE|URL",
+        help="The read model: an SQLite file, or a URL of PostgreSQL; default: setting `dashboard.database`.",
         show_default=False,
     ),
 ]

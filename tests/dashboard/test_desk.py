@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,10 +19,11 @@ from dashboard.queries.brands import brands
 from dashboard.reader import open_reader
 from dashboard.store import Store
 from dashboard.writer import MemoryWriter
+from stream.database_url import PostgresUrl, ReadModelAt
 from stream.errors import ConfigError, DeliveryError
 from stream.outcomes import Action, Review
 from stream.topics import AUDIT, DECISIONS, REVIEWS, Topic
-from tests.dashboard.conftest import batch_of
+from tests.dashboard.conftest import batch_of, without_desk
 from tests.dashboard.label_feed import label_of
 from tests.dashboard.outcome_feed import batch_of_outcomes, decision_on
 
@@ -36,9 +36,9 @@ VIEWER = Person("vic", Role.VIEWER, "wren")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(place: ReadModelAt) -> ReadModelAt:
     """A read model with five posts that wait, p0 the first."""
-    path = tmp_path / "m.db"
+    path = place
     made = [
         label_of(n, posted_ms=START_MS + n, rng=random.Random(n), post_id=f"p{n}") for n in range(5)
     ]
@@ -51,7 +51,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def working(path: Path, writer: MemoryWriter | None = None) -> Iterator[Workplace]:
+def working(path: ReadModelAt, writer: MemoryWriter | None = None) -> Iterator[Workplace]:
     with open_desk(path, 300) as desk, open_reader(path) as reader:
         assert reader is not None
         yield Workplace(desk, reader.db, writer or MemoryWriter())
@@ -63,7 +63,7 @@ def claim(at: Workplace, who: Person, now_ms: int = NOW, *, passed: bool = False
     return found
 
 
-def test_two_people_get_two_posts_and_one_person_the_same_again(path: Path) -> None:
+def test_two_people_get_two_posts_and_one_person_the_same_again(path: ReadModelAt) -> None:
     with working(path) as at:
         first, second = claim(at, HERON), claim(at, KESTREL)
         assert (first.post.post_id, second.post.post_id) == ("p0", "p1")
@@ -74,7 +74,7 @@ def test_two_people_get_two_posts_and_one_person_the_same_again(path: Path) -> N
         assert at.desk.in_hand(NOW + 1000) == 2
 
 
-def test_a_claim_that_ran_out_is_another_persons_and_cannot_be_used(path: Path) -> None:
+def test_a_claim_that_ran_out_is_another_persons_and_cannot_be_used(path: ReadModelAt) -> None:
     with working(path) as at:
         mine = claim(at, HERON)
         late = NOW + 301_000
@@ -84,7 +84,18 @@ def test_a_claim_that_ran_out_is_another_persons_and_cannot_be_used(path: Path) 
         assert at.writer.written == []  # type: ignore[attr-defined]
 
 
-def test_a_review_is_on_the_topic_before_the_next_post_shows(path: Path) -> None:
+def test_a_post_that_is_read_for_long_stays_in_hand_while_it_is_renewed(path: ReadModelAt) -> None:
+    with working(path) as at:
+        mine = claim(at, HERON)
+        assert at.desk.renew(mine, NOW + 299_000)
+        assert claim(at, KESTREL, NOW + 500_000).post.post_id == "p1"
+        # Nobody asks for more time: the browser was closed.
+        assert not at.desk.renew(mine, NOW + 600_000)
+        assert claim(at, ADMIN, NOW + 600_000).post.post_id == "p0"
+        assert not at.desk.renew(mine, NOW + 601_000), "and it never comes back by itself"
+
+
+def test_a_review_is_on_the_topic_before_the_next_post_shows(path: ReadModelAt) -> None:
     writer = MemoryWriter()
     with working(path, writer) as at:
         mine = claim(at, HERON)
@@ -103,7 +114,7 @@ def test_a_review_is_on_the_topic_before_the_next_post_shows(path: Path) -> None
         assert claim(at, KESTREL, NOW + 6000).post.post_id == "p2"
 
 
-def test_a_review_that_the_broker_did_not_take_leaves_the_post_in_hand(path: Path) -> None:
+def test_a_review_that_the_broker_did_not_take_leaves_the_post_in_hand(path: ReadModelAt) -> None:
     writer = MemoryWriter()
     writer.away = True
     with working(path, writer) as at:
@@ -119,7 +130,7 @@ def test_a_review_that_the_broker_did_not_take_leaves_the_post_in_hand(path: Pat
         assert first.verdict == "decide"
 
 
-def test_undo_brings_the_post_back_into_the_same_hands(path: Path) -> None:
+def test_undo_brings_the_post_back_into_the_same_hands(path: ReadModelAt) -> None:
     writer = MemoryWriter()
     with working(path, writer) as at:
         sent = actions.decide(HERON, at, claim(at, HERON), Action.ALLOW, NOW)
@@ -139,20 +150,20 @@ def test_undo_brings_the_post_back_into_the_same_hands(path: Path) -> None:
             actions.undo(HERON, at, sent.review_id, NOW + 20)
 
 
-def test_an_administrator_takes_back_what_the_read_model_knows(path: Path) -> None:
+def test_an_administrator_takes_back_what_the_read_model_knows(path: ReadModelAt) -> None:
     writer = MemoryWriter()
     with working(path, writer) as at:
         sent = actions.decide(HERON, at, claim(at, HERON), Action.ALLOW, NOW)
     with Store(path) as store:
         store.apply(batch_of_outcomes([(REVIEWS, writer.written[0][2])]))
-    path.with_name(f"{path.name}.desk").unlink()
+    without_desk(path)
     with working(path, writer) as at:
         back = actions.undo(ADMIN, at, sent.review_id, NOW + 50)
         assert back is not None
         assert back.reviewer == "osprey"
 
 
-def test_skipped_and_escalated_posts_go_to_others(path: Path) -> None:
+def test_skipped_and_escalated_posts_go_to_others(path: ReadModelAt) -> None:
     with working(path) as at:
         actions.skip(HERON, at, claim(at, HERON), NOW)
         actions.escalate(HERON, at, claim(at, HERON), NOW + 1, note="a threat?")
@@ -162,7 +173,7 @@ def test_skipped_and_escalated_posts_go_to_others(path: Path) -> None:
         assert claim(at, HERON, NOW + 3, passed=True).post.post_id == "p1"
 
 
-def test_nothing_is_left_is_said_so(path: Path) -> None:
+def test_nothing_is_left_is_said_so(path: ReadModelAt) -> None:
     with working(path) as at:
         for _ in range(5):
             actions.decide(HERON, at, claim(at, HERON), Action.ALLOW, NOW)
@@ -170,7 +181,7 @@ def test_nothing_is_left_is_said_so(path: Path) -> None:
         assert at.desk.claim_next(at.model, "kestrel", NOW) is None
 
 
-def test_an_edited_post_is_to_be_judged_anew(path: Path) -> None:
+def test_an_edited_post_is_to_be_judged_anew(path: ReadModelAt) -> None:
     with working(path) as at:
         actions.decide(HERON, at, claim(at, HERON), Action.ALLOW, NOW)
     edited = label_of(99, posted_ms=START_MS + 90_000, rng=random.Random(1), post_id="p0")
@@ -184,7 +195,7 @@ def test_an_edited_post_is_to_be_judged_anew(path: Path) -> None:
         assert again.post.decision_id == decision.decision_id
 
 
-def test_a_post_is_chosen_by_hand_unless_somebody_has_it(path: Path) -> None:
+def test_a_post_is_chosen_by_hand_unless_somebody_has_it(path: ReadModelAt) -> None:
     with working(path) as at:
         claim(at, HERON)
         with pytest.raises(ClaimError, match="somebody else"):
@@ -204,7 +215,7 @@ def test_a_post_is_chosen_by_hand_unless_somebody_has_it(path: Path) -> None:
     ],
 )
 def test_a_reason_where_one_is_required(
-    path: Path, action: Action, required: actions.ReasonRequired, needed: bool
+    path: ReadModelAt, action: Action, required: actions.ReasonRequired, needed: bool
 ) -> None:
     with working(path) as at:
         mine = claim(at, HERON)
@@ -214,7 +225,7 @@ def test_a_reason_where_one_is_required(
         actions.decide(HERON, at, mine, action, NOW, reason="spam", reason_required=required)
 
 
-def test_roles_are_checked_in_the_action(path: Path) -> None:
+def test_roles_are_checked_in_the_action(path: ReadModelAt) -> None:
     with working(path) as at:
         mine = claim(at, VIEWER)
         for act in (
@@ -235,7 +246,7 @@ def test_roles_are_checked_in_the_action(path: Path) -> None:
             actions.skip(KESTREL, at, mine, NOW)
 
 
-def test_mutes_and_brands_come_back_from_the_audit_topic(path: Path) -> None:
+def test_mutes_and_brands_come_back_from_the_audit_topic(path: ReadModelAt) -> None:
     writer = MemoryWriter()
     actions.mute_alerts(HERON, writer, "spike", NOW + 1000, NOW)
     actions.save_brand(ADMIN, writer, " Trams ", "tram OR #transit", NOW)
@@ -260,15 +271,15 @@ def test_mutes_and_brands_come_back_from_the_audit_topic(path: Path) -> None:
 
 _MODERATOR = """
 import sys
-from pathlib import Path
 from dashboard.actions import Workplace, decide
 from dashboard.desk import open_desk
 from dashboard.people import Person, Role
 from dashboard.reader import open_reader
 from dashboard.writer import MemoryWriter
+from stream.database_url import parse_database
 from stream.outcomes import Action
 
-path, name = Path(sys.argv[1]), sys.argv[2]
+path, name = parse_database(sys.argv[1]), sys.argv[2]
 me = Person(name, Role.MODERATOR, name)
 sys.stdin.readline()
 with open_desk(path, 300) as desk, open_reader(path) as reader:
@@ -281,8 +292,9 @@ with open_desk(path, 300) as desk, open_reader(path) as reader:
 """
 
 
-def test_moderators_in_processes_of_their_own_never_get_the_same_post(tmp_path: Path) -> None:
-    path, posts = tmp_path / "m.db", 120
+def test_moderators_in_processes_of_their_own_never_get_the_same_post(place: ReadModelAt) -> None:
+    path, posts = place, 120
+    where = path.get_secret_value() if isinstance(path, PostgresUrl) else str(path)
     made = [
         label_of(n, posted_ms=START_MS + n, rng=random.Random(n), post_id=f"p{n}")
         for n in range(posts)
@@ -294,7 +306,7 @@ def test_moderators_in_processes_of_their_own_never_get_the_same_post(tmp_path: 
         )
     people = [
         subprocess.Popen(
-            [sys.executable, "-c", _MODERATOR, str(path), f"m{n}"],
+            [sys.executable, "-c", _MODERATOR, where, f"m{n}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +12,7 @@ from hypothesis import strategies as st
 from dashboard.queries import alerts, decisions, queue, rules, scores, trends
 from dashboard.reader import open_reader
 from dashboard.store import Store
+from stream.database_url import ReadModelAt
 from stream.decisions.precision import precision_of
 from stream.outcomes import (
     ALERT_SCHEMA,
@@ -27,7 +26,7 @@ from stream.outcomes import (
 )
 from stream.records import rfc3339
 from stream.topics import ALERTS, AUDIT, DECISIONS, DELIVERIES, METRICS, REVIEWS, Topic
-from tests.dashboard.conftest import batch_of
+from tests.dashboard.conftest import NewPlace, asking, batch_of
 from tests.dashboard.label_feed import label_of, stream_of
 from tests.dashboard.outcome_feed import (
     after,
@@ -51,12 +50,9 @@ _TABLES = (
 )
 
 
-def contents(path: Path) -> list[Any]:
-    db = sqlite3.connect(path)
-    try:
-        return [db.execute(sql).fetchall() for sql in _TABLES]
-    finally:
-        db.close()
+def contents(at: ReadModelAt) -> list[Any]:
+    with asking(at) as ask:
+        return [ask(sql) for sql in _TABLES]
 
 
 @st.composite
@@ -102,15 +98,28 @@ def histories(draw: st.DrawFn) -> list[Record]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(records=histories(), data=st.data())
 def test_any_order_and_duplication_gives_the_same_outcomes(
-    records: list[Record], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    records: list[Record], data: st.DataObject, new_file: NewPlace
 ) -> None:
-    folder = tmp_path_factory.mktemp("outcomes")
-    once = folder / "once.db"
+    any_order_gives_the_same(records, data, new_file)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(records=histories(), data=st.data())
+def test_any_order_gives_the_same_outcomes_in_postgres(
+    records: list[Record], data: st.DataObject, new_schema: NewPlace
+) -> None:
+    any_order_gives_the_same(records, data, new_schema)
+
+
+def any_order_gives_the_same(
+    records: list[Record], data: st.DataObject, new_place: NewPlace
+) -> None:
+    once = new_place()
     with Store(once) as store:
         store.apply(batch_of_outcomes(records))
     twice = [*records, *data.draw(st.lists(st.sampled_from(records), max_size=10))]
     shuffled = data.draw(st.permutations(twice))
-    other = folder / "other.db"
+    other = new_place()
     offsets: dict[str, int] = {}
     with Store(other) as store:
         while shuffled:
@@ -137,19 +146,14 @@ def recount(rows: list[Any]) -> list[Any]:
     return [(*key, found[key, "n"], found[key, "judged"], found[key, "upheld"]) for key in keys]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "m.db"
-
-
-def test_a_decision_its_rules_and_what_people_said(path: Path) -> None:
+def test_a_decision_its_rules_and_what_people_said(place: ReadModelAt) -> None:
     made = label_of(0, posted_ms=START_MS, rng=random.Random(1), post_id="p", author="ann")
     decision = decision_on(made.label, Action.REVIEW, rules=[("rude", "3", "live")])
     review = review_on(decision, "heron", Action.HIDE, START_MS + 5000)
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of([made]))
         store.apply(batch_of_outcomes([(DECISIONS, decision)]))
-        with open_reader(path) as reader:
+        with open_reader(place) as reader:
             assert reader is not None
             found = decisions.decision_of(reader.db, "p")
             assert found is not None
@@ -161,7 +165,7 @@ def test_a_decision_its_rules_and_what_people_said(path: Path) -> None:
         store.apply(
             batch_of_outcomes([(REVIEWS, review), (DECISIONS, after(review, decision))], offsets)
         )
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         found = decisions.decision_of(reader.db, "p")
         assert found is not None
@@ -181,7 +185,7 @@ def test_a_decision_its_rules_and_what_people_said(path: Path) -> None:
         assert rules.matched_posts(reader.db, "rud") == []
 
 
-def test_the_queue_is_by_severity_then_age_and_an_undo_brings_back(path: Path) -> None:
+def test_the_queue_is_by_severity_then_age_and_an_undo_brings_back(place: ReadModelAt) -> None:
     rng = random.Random(2)
     made = [label_of(n, posted_ms=START_MS + n, rng=rng, post_id=f"p{n}") for n in range(4)]
     severities = ["low", "critical", "low", "critical"]
@@ -195,12 +199,12 @@ def test_the_queue_is_by_severity_then_age_and_an_undo_brings_back(path: Path) -
     )
 
     def order() -> list[str]:
-        with open_reader(path) as reader:
+        with open_reader(place) as reader:
             assert reader is not None
             return [w.post_id for w in queue.waiting(reader.db)]
 
     offsets: dict[str, int] = {}
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of(made))
         store.apply(batch_of_outcomes([(DECISIONS, d) for d in judged], offsets))
         assert order() == ["p1", "p3", "p0", "p2"]
@@ -210,7 +214,7 @@ def test_the_queue_is_by_severity_then_age_and_an_undo_brings_back(path: Path) -
         assert order() == ["p1", "p3", "p0", "p2"]
         passed = review_on(judged[1], "heron", None, START_MS + 9600, verdict="escalate")
         store.apply(batch_of_outcomes([(REVIEWS, passed)], offsets))
-        with open_reader(path) as reader:
+        with open_reader(place) as reader:
             assert reader is not None
             assert [w.escalated for w in queue.waiting(reader.db)] == [True, False, False, False]
             mine = queue.waiting(reader.db, not_passed_by="heron")
@@ -220,16 +224,16 @@ def test_the_queue_is_by_severity_then_age_and_an_undo_brings_back(path: Path) -
             assert [w.post_id for w in only] == ["p1"]
 
 
-def test_what_waits_for_review_outlives_retention(path: Path) -> None:
+def test_what_waits_for_review_outlives_retention(place: ReadModelAt) -> None:
     made = list(stream_of(1500, start_ms=START_MS, wave=None))
     waits = decision_on(made[3].label, Action.REVIEW)
     allowed = [decision_on(m.label) for n, m in enumerate(made) if n != 3]
-    with Store(path, retention_posts=1000) as store:
+    with Store(place, retention_posts=1000) as store:
         store.apply(batch_of(made))
         store.apply(batch_of_outcomes([(DECISIONS, d) for d in [waits, *allowed]]))
         store.tidy(START_MS)
         store.apply(batch_of_outcomes([(DECISIONS, d) for d in allowed[:9]], {"decisions": 1500}))
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         assert [w.post_id for w in queue.waiting(reader.db)] == [waits.post_id]
         assert reader.db.execute("SELECT count(*) FROM decisions").fetchone()[0] == 1000
@@ -239,15 +243,15 @@ def test_what_waits_for_review_outlives_retention(path: Path) -> None:
         assert sum(step.posts for step in counted) == 1500
 
 
-def test_posts_and_decisions_leave_by_age(path: Path) -> None:
+def test_posts_and_decisions_leave_by_age(place: ReadModelAt) -> None:
     old = label_of(0, posted_ms=START_MS, rng=random.Random(1), post_id="old")
     new = label_of(4, posted_ms=START_MS + 3 * 86_400_000, rng=random.Random(1), post_id="new")
-    with Store(path, retention_days=2) as store:
+    with Store(place, retention_days=2) as store:
         store.apply(batch_of([old, new]))
         both = [(DECISIONS, decision_on(m.label)) for m in (old, new)]
         store.apply(batch_of_outcomes(both))
         store.tidy(START_MS + 3 * 86_400_000)
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         assert reader.db.execute("SELECT post_id FROM posts").fetchall() == [("new",)]
         assert reader.db.execute("SELECT post_id FROM decisions").fetchall() == [("new",)]
@@ -262,7 +266,7 @@ def alert(state: str, at_ms: int, **more: Any) -> Alert:
     )  # fmt: skip
 
 
-def test_alerts_with_what_people_did_about_them(path: Path) -> None:
+def test_alerts_with_what_people_did_about_them(place: ReadModelAt) -> None:
     records: list[Record] = [
         (ALERTS, alert("resolved", START_MS + 60_000)),
         (ALERTS, alert("firing", START_MS)),
@@ -272,9 +276,9 @@ def test_alerts_with_what_people_did_about_them(path: Path) -> None:
         (AUDIT, event("alert.thumbs", "a1", START_MS + 4000, who="heron", up=True)),
         (AUDIT, event("alert.thumbs", "a1", START_MS + 5000, who="heron", up=False)),
     ]
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of_outcomes(records))
-        with open_reader(path) as reader:
+        with open_reader(place) as reader:
             assert reader is not None
             (found,) = alerts.alerts(reader.db, START_MS + 10_000)
             assert not found.firing
@@ -288,12 +292,12 @@ def test_alerts_with_what_people_did_about_them(path: Path) -> None:
             assert alerts.alert_of(reader.db, "a1", START_MS) is not None
         unmute = event("alert.unmute", "spike", START_MS + 6000, until_ms=0)
         store.apply(batch_of_outcomes([(AUDIT, unmute)], {"audit": 5}))
-        with open_reader(path) as reader:
+        with open_reader(place) as reader:
             assert reader is not None
             assert alerts.mutes(reader.db, START_MS + 10_000) == {}
 
 
-def test_deliveries_and_windows(path: Path) -> None:
+def test_deliveries_and_windows(place: ReadModelAt) -> None:
     delivery = Delivery(
         schema=DELIVERY_SCHEMA, delivery_id="slack/1#1", target="slack", kind="alert",
         record_id="a1", state="retrying", attempt=1, at=rfc3339(START_MS), status=503,
@@ -314,9 +318,9 @@ def test_deliveries_and_windows(path: Path) -> None:
         (DELIVERIES, delivery), (DELIVERIES, done), (DELIVERIES, done),
         (METRICS, metric(2, 9)), (METRICS, metric(1, 4)), (METRICS, metric(3, 99, of="decisions")),
     ]  # fmt: skip
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of_outcomes(records))
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         from dashboard.queries.deliveries import deliveries, target_figures
 
@@ -328,7 +332,7 @@ def test_deliveries_and_windows(path: Path) -> None:
         assert (tag.name, tag.now.posts, tag.now.toxicity_rate) == ("tram", 9, 1 / 9)
 
 
-def test_thresholds_from_stored_scores_and_drift(path: Path) -> None:
+def test_thresholds_from_stored_scores_and_drift(place: ReadModelAt) -> None:
     made = list(stream_of(800, start_ms=START_MS, posts_per_s=1.0, wave=(100, 400)))
     truth = [m.label.labels["toxicity"].scores["insult"] for m in made]
     judged = [m for m in made if m.label.labels["toxicity"].scores["insult"] >= 0.6][:4]
@@ -337,11 +341,11 @@ def test_thresholds_from_stored_scores_and_drift(path: Path) -> None:
         decision = decision_on(m.label, Action.REVIEW)
         said = Action.ALLOW if n == 0 else Action.HIDE
         records.append((DECISIONS, after(review_on(decision, "heron", said, START_MS), decision)))
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of(made))
         store.apply(batch_of_outcomes(records))
     at = (START_MS // 1000, START_MS // 1000 + 900)
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         assert "toxicity.insult" in scores.score_labels(reader.db)
         assert "sentiment.negative" in scores.score_labels(reader.db)
@@ -365,24 +369,24 @@ def test_thresholds_from_stored_scores_and_drift(path: Path) -> None:
             )
             for n, m in enumerate(made)
         ]  # fmt: skip
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of(gone))
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         assert scores.histogram(reader.db, "toxicity.insult", *at).posts == 0
 
 
-def test_old_hours_of_scores_become_days_and_count_the_same(path: Path) -> None:
+def test_old_hours_of_scores_become_days_and_count_the_same(place: ReadModelAt) -> None:
     made = list(stream_of(400, start_ms=START_MS, posts_per_s=0.05))
     late = (START_MS // 1000 + 20 * 86_400) * 1000
     at = (START_MS // 1000 - 86_400, START_MS // 1000 + 86_400)
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of(made))
-        with open_reader(path) as reader:
+        with open_reader(place) as reader:
             assert reader is not None
             before = scores.histogram(reader.db, "toxicity.toxic", *at)
         store.tidy(late)
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         assert before.posts == 400
         assert scores.histogram(reader.db, "toxicity.toxic", *at) == before
@@ -390,13 +394,13 @@ def test_old_hours_of_scores_become_days_and_count_the_same(path: Path) -> None:
         assert widths == [(86_400,)]
 
 
-def test_a_range_beside_the_period_before(path: Path) -> None:
+def test_a_range_beside_the_period_before(place: ReadModelAt) -> None:
     start_s = START_MS // 1000 // 300 * 300
     before = list(stream_of(100, start_ms=start_s * 1000, posts_per_s=1.0))
     now = list(stream_of(250, start_ms=(start_s + 300) * 1000, posts_per_s=1.0, first=1000))
-    with Store(path) as store:
+    with Store(place) as store:
         store.apply(batch_of([*before, *now]))
-    with open_reader(path) as reader:
+    with open_reader(place) as reader:
         assert reader is not None
         here, there = trends.comparison(reader.db, start_s + 300, start_s + 600)
         assert (here.posts, there.posts) == (250, 100)

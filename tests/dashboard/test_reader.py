@@ -3,7 +3,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from dashboard.languages import LANGUAGES, language_code, language_name
 from dashboard.projection import bin_ms, latency_bin
 from dashboard.reader import open_reader, percentile_ms
 from dashboard.scope import FeedFilter, Scope
+from stream.database_url import ReadModelAt
 from stream.times import timestamp_ms
 from tests.dashboard.label_feed import stream_of
 
@@ -19,7 +19,7 @@ from tests.dashboard.label_feed import stream_of
 START_S = 1_795_000_500
 MADE = list(stream_of(1200, start_ms=START_S * 1000, posts_per_s=4, wave=(100, 160)))
 ALL = FeedFilter()
-Fill = Callable[..., Path]
+Fill = Callable[..., ReadModelAt]
 
 
 def labels(task: str) -> Counter[str]:
