@@ -60,7 +60,7 @@ def run(bootstrap: str, posts: Any, events: int, workers: int, timeout_s: float)
             for process in processes:
                 process.terminate()
             logs = [process.communicate(timeout=60)[0] for process in processes]
-    return seen | {"shares": [_labelled(log) / events for log in logs]}
+    return seen | {"shares": [round(_labelled(log) / events, 3) for log in logs]}
 
 
 def _watch(
@@ -93,8 +93,11 @@ def _memory(processes: list[subprocess.Popen[str]]) -> list[int]:
 
 
 def _labelled(log: str) -> int:
-    """What the worker's last line says it labelled."""
-    return max((int(word[7:]) for word in log.split() if word.startswith("labels=")), default=0)
+    """What the worker's last line says that it labelled."""
+    for line in reversed(log.splitlines()):
+        if line.startswith("{") and (said := json.loads(line)).get("event") == "stopped":
+            return int(said["labels"])
+    raise SystemExit(f"a worker did not stop as it should: {log[-2000:]}")
 
 
 def main() -> None:
