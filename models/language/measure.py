@@ -79,8 +79,9 @@ class LanguageGraph:
         logits = np.empty((len(texts), self.session.width), np.float32)
         for start in range(0, len(texts), _CHUNK):
             part = logits[start : start + _CHUNK]
-            for batch in ngram_batches(texts[start : start + _CHUNK], self.vocabulary):
-                part[batch.rows] = self.session.run(batch)
+            batches = ngram_batches(texts[start : start + _CHUNK], self.vocabulary)
+            for batch, answers in self.session.run_all(batches):
+                part[batch.rows] = answers
         return logits
 
 

@@ -19,6 +19,8 @@ from models.session import NGRAM_INPUT
 
 #: N-grams, padding included, of one call: what they look up stays in a core's own cache.
 BATCH_NGRAMS: Final = 8192
+#: What a call costs besides, in n-grams.
+_CALL_NGRAMS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def ngram_batches(
     counts = np.bincount(owner, minlength=len(texts))
     starts = np.cumsum(counts) - counts
     batches = []
-    for ids in cut_batches(counts, budget):
+    for ids in cut_batches(counts, budget, _CALL_NGRAMS):
         mine = counts[ids]
         mask = np.arange(max(1, mine[0])) < mine[:, None]
         padded = np.full(mask.shape, len(vocabulary), dtype=np.int32)
