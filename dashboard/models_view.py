@@ -140,6 +140,7 @@ def calibration(facts: list[ModelFacts]) -> None:
             label = st.selectbox(
                 "Label", list(scores.labels), key=f"calibration-{fact.name}", width=260,
                 label_visibility="collapsed", index=_toxic(list(scores.labels)),
+                bind="query-params",
             )  # fmt: skip
             held = scores.labels[label]
             left, right = st.columns(2, gap="small")

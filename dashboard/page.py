@@ -18,8 +18,9 @@ from dashboard.errors import ReadModelError
 from dashboard.reader import Reader, Status, open_reader
 from stream.settings import Settings, load_settings
 
-#: A projector beats every second; one that has been silent for this long is not there.
-STALE_S: Final = 10.0
+#: A projector beats every second; one that has been silent for this long is not there. The pages
+#: look every two seconds, so that the amber word stands within ten.
+STALE_S: Final = 7.0
 
 FEED_COMMAND: Final = "tidegate replay FILE"
 WORKER_COMMAND: Final = "tidegate worker"

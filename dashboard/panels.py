@@ -45,14 +45,14 @@ def panels() -> None:
             st.markdown("**:material/report: Abuse**")
             st.altair_chart(
                 charts.abuse_chart(buckets, waves),
-                alt="Share of posts with a toxicity label over time",
+                alt="Share of posts with a toxicity label over time, UTC; waves are marked",
             )
             st.caption(story)
         with right.container(border=True, height="stretch", gap="xsmall"):
             st.markdown("**:material/mood: Sentiment**")
             st.altair_chart(
                 charts.sentiment_chart(buckets, dark=is_dark),
-                alt="Shares of negative, neutral and positive posts over time",
+                alt="Shares of negative, neutral and positive posts over time, UTC",
             )
             st.caption(_mood(buckets))
         left, right = st.columns(2, gap="small")
@@ -60,11 +60,14 @@ def panels() -> None:
             st.markdown("**:material/speed: Throughput**")
             st.altair_chart(
                 charts.rate_chart(labelled, cut.step_s, dark=is_dark),
-                alt="Posts labelled a second over time, whole stream",
+                alt="Posts labelled a second over time, UTC, whole stream",
             )
         with right.container(border=True, height="stretch", gap="xsmall"):
             st.markdown("**:material/translate: Languages**")
-            st.altair_chart(charts.language_chart(languages, dark=is_dark), alt="Posts by language")
+            st.altair_chart(
+                charts.language_chart(languages, dark=is_dark),
+                alt="Share of posts by language, the most frequent first",
+            )
 
     draw()
 

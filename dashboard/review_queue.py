@@ -6,6 +6,7 @@ an act that fails leaves its post on the page with the reason why.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import streamlit as st
@@ -20,11 +21,16 @@ from dashboard.queries.queue import passed_count, queue_counts
 from dashboard.reader import Reader
 from dashboard.review_card import Case, case_data, show_card
 from dashboard.review_stretch import ReviewStretch
+from stream.errors import TidegateError
 from stream.outcomes import Action
 from stream.policy.reasons import REASONS
 from stream.records import decode_label
 
 _AUTHORS_POSTS: Final = 6
+#: How often within `dashboard.claim_s` a browser asks for more time: a few may fail.
+_RENEWALS: Final = 5
+#: Nobody reads one post for longer; who left it open would keep it from the others.
+_READING_MS: Final = 30 * 60_000
 _WORDS: Final = {"skip": "skipped", "escalate": "escalated"}
 _SEVERITY_ICON: Final = {
     "critical": ("crisis_alert", "red"),
@@ -97,6 +103,27 @@ def _keys() -> None:
         "| `U` | take the last one back |\n| `N` | write a note |\n"
         "| `V` or `Space` | show the text, veil it |\n| `G` | colour or grey |\n| `B` | take a break |"
     )
+
+
+def keep_in_hand() -> None:
+    """Renew the claim on the post that is shown, while a browser shows it.
+
+    The browser asks for it: one that is closed, or asleep, asks no more, and the claim runs out.
+    So does that of a moderator who has left: after `_READING_MS` with the same post it is not
+    renewed.
+    """
+
+    @st.fragment(run_every=max(page.settings().dashboard.claim_s / _RENEWALS, 2))
+    def renew() -> None:
+        state, now = st.session_state, page.now_ms()
+        claim: Claim | None = state.get("review_claim")
+        if claim is None or state.get("review_break_ms") or now - claim.claimed_ms > _READING_MS:
+            return
+        # One that fails is asked for again; a claim that is lost says so when it is used.
+        with suppress(TidegateError), acting.at_desk() as at_desk:
+            at_desk.renew(claim, now)
+
+    renew()
 
 
 @st.fragment

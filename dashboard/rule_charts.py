@@ -32,6 +32,9 @@ def matches_chart(hours: Sequence[RuleHour], from_s: int, to_s: int, *, dark: bo
         for start in range(from_s, to_s, HOUR_S)
         for mode in ("live", "shadow")
     ]
+    highest = max(
+        (found.get((at, "live"), 0) + found.get((at, "shadow"), 0) for at, _ in found), default=0
+    )
     chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(binSpacing=1)
@@ -43,7 +46,13 @@ def matches_chart(hours: Sequence[RuleHour], from_s: int, to_s: int, *, dark: bo
                 axis=alt.Axis(format="%H:%M", tickCount=6, grid=False),
             ),
             x2="end:T",
-            y=alt.Y("matches:Q", title="posts an hour", axis=alt.Axis(tickCount=4, tickMinStep=1)),
+            y=alt.Y(
+                "matches:Q",
+                title="posts an hour",
+                # Without one match there is no scale to choose.
+                scale=alt.Scale(domain=[0, max(highest, 4)]),
+                axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"),
+            ),
             color=alt.Color(
                 "mode:N",
                 title=None,

@@ -139,7 +139,9 @@ def configuration() -> None:
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown("**:material/settings: Configuration**", width="content")
-            changed = st.toggle("Only what differs from the default", key="changed", value=True)
+            changed = st.toggle(
+                "Only what differs from the default", key="changed", value=True, bind="query-params"
+            )
         rows = [row for row in settings_in_force() if not changed or row.origin != "default"]
         if not rows:
             st.caption("Everything is as by default.")

@@ -174,7 +174,7 @@ def running_models() -> None:
                     format="%.2f", help="loading the graph and the first inferences"
                 ),
                 "Fused operators": st.column_config.TextColumn(
-                    width="large", help="how many of each the graph has, by its manifest"
+                    width="medium", help="how many of each the graph has, by its manifest"
                 ),
             },
         )

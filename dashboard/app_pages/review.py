@@ -10,3 +10,4 @@ person = acting.person_for(Role.MODERATOR)
 if person is not None:
     review_queue.controls(person)
     review_queue.desk(person)
+    review_queue.keep_in_hand()

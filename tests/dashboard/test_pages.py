@@ -17,9 +17,13 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import page
 from dashboard.projection import Place, dead_letter_row
+from dashboard.reader import open_reader
 from dashboard.store import Batch, PartitionBacklog, Store
-from stream.records import DEAD_LETTER_SCHEMA, Author, DeadLetter, Origin, encode
+from dashboard.worker_beats import FORGOTTEN_MS, LAG, RoleLag, beats_of, lag_detail, worker_row
+from stream.outcomes import WORKER_SCHEMA, ModelInUse, WorkerBeat
+from stream.records import DEAD_LETTER_SCHEMA, Author, DeadLetter, Origin, encode, rfc3339
 from tests.dashboard.conftest import batch_of
+from tests.dashboard.desk_feed import furnish
 from tests.dashboard.label_feed import Made, stream_of
 
 Open = Callable[..., AppTest]
@@ -213,7 +217,7 @@ def test_nothing_in_the_range_names_the_newest_post(open_page: Open, database: P
 def test_system_shows_partitions_dead_letters_models(open_page: Open, database: Path) -> None:
     filled(database, recent())
     test = open_page("system")
-    partitions, figures, letters, models = (frame.value for frame in test.dataframe[:4])
+    partitions, figures, _, _, letters, models = (frame.value for frame in test.dataframe[:6])
     assert list(partitions["Waiting"]) == [20, 9]
     assert "p95, last minute" in set(figures["Figure"])
     assert list(letters["Reason"]) == ["not-json"]
@@ -223,6 +227,122 @@ def test_system_shows_partitions_dead_letters_models(open_page: Open, database: 
     said = words(test)
     assert "2 workers" in said
     assert NASTY not in "".join(element.value for element in test.markdown)
+
+
+def beat(role: str, at_ms: int, **options: Any) -> bytes:
+    """What a worker's process says of itself."""
+    return encode(
+        WorkerBeat(
+            schema=WORKER_SCHEMA,
+            worker_id=f"quay/{role}",
+            role=role,
+            host="quay",
+            pid=7,
+            version="0.1.0",
+            started_at=rfc3339(at_ms - 60_000),
+            at=rfc3339(at_ms),
+            **options,
+        )
+    )
+
+
+def test_system_shows_every_role_and_how_the_models_run(open_page: Open, database: Path) -> None:
+    filled(database, recent(50))
+    now = page.now_ms()
+    model = ModelInUse(
+        id="tidegate/compact",
+        version="7",
+        device="cpu",
+        provider="CPUExecutionProvider",
+        precision="int8",
+        warm_up_s=0.25,
+        sessions=1,
+        threads=2,
+        fused={"Attention": 6, "Gelu": 6},
+        remark="CUDA is not there: " + NASTY,
+    )
+    beats = (
+        beat("label", now - 2000, records=600, records_per_s=20.5, models=[model]),
+        beat("decide", now - 90_000, records=500),
+        beat("hooks/pager", now - 1000),
+    )
+    lags = [
+        RoleLag(role="decide", topic="labels", partition=1, committed=40, end=52, waiting=12),
+        RoleLag(role="decide", topic="reviews", partition=0, committed=None, end=3, waiting=None),
+        RoleLag(role="hooks/pager", topic="alerts", partition=0, committed=5, end=5, waiting=0),
+    ]
+    with Store(database) as store:
+        # The newest beat of a process counts, in whatever order they are read.
+        older = beat("label", now - 20_000, records=400)
+        rows = [worker_row(value, Place(0, n, now)) for n, value in enumerate((*beats, older))]
+        store.apply(Batch(workers=rows))
+        store.beat(LAG, "sampled", now, lag_detail(lags))
+    test = open_page("system")
+    tables = {tuple(frame.value.columns)[:2]: frame.value for frame in test.dataframe}
+    roles = tables["Role", "State"].set_index("Role")
+    assert list(roles.index) == ["label", "decide", "hooks/pager"]
+    assert list(roles["State"]) == ["✓ working", "▲ silent", "✓ idle"]
+    assert list(roles["Waiting"]) == [20, 12, 0]
+    assert roles.loc["label", "Records/s"] == 20.5
+    partitions = tables["Role", "Partition"]
+    assert list(partitions["Partition"]) == ["posts[0]", "labels[1]", "reviews[0]", "alerts[0]"]
+    runs = tables["Model", "Version"].iloc[0] if "Provider" in tables["Model", "Version"] else None
+    assert runs is not None
+    assert (runs["Provider"], runs["Fused operators"]) == (
+        "CPUExecutionProvider",
+        "6 Attention, 6 Gelu",
+    )
+    assert runs["Warm-up (s)"] == 0.25
+    assert any(NASTY in element.value for element in test.text)
+    assert NASTY not in "".join(element.value for element in test.markdown)
+    # An hour later nobody remembers a process that has ended.
+    with Store(database) as store:
+        store.tidy(now + FORGOTTEN_MS + 1)
+    with open_reader(database) as reader:
+        assert reader is not None
+        assert beats_of(reader.status()) == []
+
+
+def test_every_chart_has_units_a_time_zone_and_a_description(
+    open_page: Open, database: Path
+) -> None:
+    furnish(database, posts=300)
+    seen = 0
+    for name, query in (
+        ("live", {}),
+        ("trends", {"period": "6 h"}),
+        ("rules", {"rule": "insult"}),
+        ("rules", {"view": "Thresholds"}),
+        ("alerts", {}),
+        ("models", {}),
+        ("system", {}),
+    ):
+        for chart in open_page(name, **query).get("vega_lite_chart"):
+            seen += 1
+            assert chart.proto.alt, name
+            spec = json.loads(chart.proto.spec)
+            titles = axes_of(spec)
+            assert titles, name
+            for (axis, kind), found in titles.items():
+                if kind == "temporal":
+                    assert any("(UTC)" in title for title in found), (name, found)
+                elif kind == "quantitative":
+                    assert any(found), (name, axis, found)
+            if any(kind == "temporal" for _, kind in titles):
+                assert "UTC" in chart.proto.alt, (name, chart.proto.alt)
+    assert seen >= 12
+
+
+def axes_of(spec: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """The titles that a chart gives its axes, over all of its layers."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for part in (spec, *spec.get("layer", ())):
+        for axis in ("x", "y"):
+            encoding = part.get("encoding", {}).get(axis, {})
+            if "type" in encoding and encoding.get("axis", {}) is not None:
+                title = encoding.get("title") or ""
+                found.setdefault((axis, encoding["type"]), []).append(title)
+    return found
 
 
 def test_the_drawer_shows_a_post_by_its_address(open_page: Open, database: Path) -> None:

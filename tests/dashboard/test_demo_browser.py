@@ -1,0 +1,244 @@
+"""A running `tidegate demo`, every role and the real model in it, and what people do with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
+
+from dashboard.policy_text import comparisons, rule_block, with_key, with_threshold
+from stream.kafka.client import kafka_python_config
+from stream.kafka.embedded import EmbeddedBroker
+from stream.policy import load_policy
+from stream.policy.load import policy_path
+from stream.records import Post, encode
+from stream.settings import KafkaSettings
+from stream.topics import ALERTS, POSTS, Topic
+from tests.cli.test_demo import Demo
+from tests.conftest import kafka_environment, kafka_settings
+from tests.dashboard.desk_feed import alerts_at
+from tests.dashboard.test_browser import CHROMIUM
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+]
+
+SLOW_MS = 60_000
+TITLES = ("Trends", "Review", "Rules", "Alerts", "Models", "Audit", "System", "Live")
+CALM = (
+    "The ferry leaves at nine and takes bicycles.",
+    "Hoy el mercado huele a pan recién hecho.",
+    "Am Kanal sitzen die Leute in der Sonne.",
+    "Third tram in a row without heating. Nobody answers the phone.",
+)
+BROKEN = b'{"id": "broken-1", "text": "no end'
+
+
+class Quay:
+    """The demo, its broker and its page."""
+
+    def __init__(self, url: str, kafka: KafkaSettings, policy: Path) -> None:
+        self.url = url
+        self.kafka = kafka
+        self.policy = policy
+
+    def send(self, topic: Topic, value: bytes) -> None:
+        """Put a record on one of the topics."""
+        with closing(KafkaProducer(**kafka_python_config(self.kafka))) as producer:
+            producer.send(topic.full_name(self.kafka.topic_prefix), value, partition=0).get(20)
+
+
+@pytest.fixture(scope="module")
+def quay(
+    embedded_broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Quay]:
+    folder = tmp_path_factory.mktemp("demo")
+    kafka = kafka_settings(embedded_broker)
+    policy = folder / "policy.yaml"
+    text = with_threshold(policy_path().read_text(), "obscene", "toxicity.obscene", 0.5)
+    policy.write_text(with_key(text, "obscene", "mode", "shadow"))
+    posts = [json.dumps({"id": f"calm-{n}", "text": CALM[n % 4]}).encode() for n in range(40)]
+    (folder / "feed.jsonl").write_bytes(b"\n".join([*posts, BROKEN]) + b"\n")
+    environment = kafka_environment(kafka) | {"TIDEGATE_POLICY__PATH": str(policy)}
+    demo = Demo(
+        folder, "--posts", "feed.jsonl", "--kafka", kafka.bootstrap, "--no-browser", "--json",
+        "--port", "0", env=environment,
+    )  # fmt: skip
+    try:
+        found = demo.wait_for(lambda: re.search(r"http://\S+:\d+", demo.errors))
+        yield Quay(found[0], kafka, policy)
+        demo.process.terminate()
+        code, _ = demo.finish(60)
+        assert code == 0, demo.errors
+        demo.gone()
+    finally:
+        demo.kill_what_is_left()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, quay: Quay) -> Iterator[Callable[..., Page]]:
+    """`visit("alerts", width=390)`: a page that must neither raise nor ask another host."""
+    pages: list[Page] = []
+    outside: list[str] = []
+    thrown: list[str] = []
+
+    def note(request: Request) -> None:
+        if not request.url.startswith((quay.url, "data:", "blob:")):
+            outside.append(request.url)
+
+    def go(path: str = "", *, width: int = 1280, height: int = 720) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": height})
+        pages.append(page)
+        page.on("request", note)
+        page.on("pageerror", lambda error: thrown.append(str(error)))
+        page.goto(f"{quay.url}/{path}")
+        return page
+
+    yield go
+    for page in pages:
+        page.close()
+    assert not outside, "the page asked another host"
+    assert not thrown
+
+
+def done(page: Page) -> None:
+    """The script has run through, and nothing on the page is an exception or cut off."""
+    expect(page.locator("[data-testid=stApp][data-test-script-state=notRunning]")).to_be_attached(
+        timeout=SLOW_MS
+    )
+    expect(page.locator("[data-testid=stException]")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def grid(page: Page, alt: str) -> Locator:
+    """A table by what it says of itself to those who do not see it."""
+    return page.get_by_role("grid", name=re.compile(alt)).or_(
+        page.locator("[data-testid=stDataFrame]").filter(has=page.get_by_label(re.compile(alt)))
+    )
+
+
+def drawn(page: Page, description: str) -> Locator:
+    """A chart by what it says of itself to those who do not see it."""
+    return page.locator(f'[data-testid=stVegaLiteChart][aria-label^="{description}"]').first
+
+
+def test_a_post_that_is_sent_appears_with_its_labels(
+    quay: Quay, visit: Callable[..., Page]
+) -> None:
+    page = visit()
+    expect(page.locator("li.post").first).to_be_visible(timeout=SLOW_MS)
+    words = "A lantern swings above the lock tonight, and it is lovely."
+    quay.send(POSTS, encode(Post(id="lantern", text=words, source="quay")))
+    post = page.locator("li.post", has_text=words)
+    expect(post).to_be_visible(timeout=30_000)
+    expect(post).to_contain_text(re.compile("positive", re.IGNORECASE))
+    expect(post).to_contain_text("English")
+
+
+def test_every_page_is_whole(visit: Callable[..., Page]) -> None:
+    page = visit(width=1280, height=720)
+    for title in TITLES:
+        page.get_by_test_id("stTopNavLink").filter(has_text=title).click(timeout=SLOW_MS)
+        address = "" if title == "Live" else title.lower()
+        expect(page).to_have_url(re.compile(rf"/{address}($|\?)"), timeout=SLOW_MS)
+        done(page)
+
+
+def test_a_threshold_is_moved_and_its_rule_promoted(quay: Quay, visit: Callable[..., Page]) -> None:
+    page = visit("rules?view=Thresholds&label=toxicity.obscene&scores_range=1+h")
+    slider = page.get_by_role("slider", name="Threshold")
+    expect(slider).to_have_value("0.5", timeout=SLOW_MS)
+    slider.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("Would flag at 0.55")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("nothing is saved")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"at=0\.55"))
+    page.get_by_role("button", name="Put 0.55 into the rule").click()
+    expect(page.get_by_text("Loads without a mistake")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("As it is in force")).to_be_visible(timeout=30_000)
+    page.goto(f"{quay.url}/rules?rule=obscene")
+    page.get_by_role("button", name="Promote to live").click(timeout=SLOW_MS)
+    page.get_by_role("dialog").get_by_role("button", name="Do it").click()
+    expect(page.get_by_role("button", name="Promote to live")).to_have_count(0, timeout=30_000)
+    rule = next(rule for rule in load_policy(quay.policy).rules if rule.id == "obscene")
+    assert rule.mode == "live"
+    assert comparisons(rule.when, "toxicity.obscene")[0][1] == pytest.approx(0.55)
+    assert rule_block(quay.policy.read_text(), "obscene")
+
+
+def test_an_alert_is_acknowledged_on_a_phone(quay: Quay, visit: Callable[..., Page]) -> None:
+    firing, _ = alerts_at(time.time_ns() // 1_000_000)
+    quay.send(ALERTS, encode(firing))
+    page = visit("alerts", width=390, height=844)
+    expect(page.get_by_text(firing.summary)).to_be_visible(timeout=SLOW_MS)
+    done(page)
+    assert page.locator("[data-testid=stVerticalBlock] button").evaluate_all(
+        "all => all.every(e => e.getBoundingClientRect().right <= innerWidth)"
+    )
+    page.get_by_role("button", name="Acknowledge", exact=False).first.click()
+    expect(page.get_by_text(re.compile("acknowledged by"))).to_be_visible(timeout=30_000)
+    # It came back through the topic, so that everybody sees it.
+    expect(visit("alerts").get_by_text(re.compile("acknowledged by"))).to_be_visible(
+        timeout=SLOW_MS
+    )
+
+
+def test_a_dead_letter_is_replayed(visit: Callable[..., Page]) -> None:
+    page = visit("system")
+    letters = grid(page, "Dead letters")
+    expect(letters).to_be_attached(timeout=SLOW_MS)
+    letters.scroll_into_view_if_needed()
+    letters.locator(".dvn-scroller").click(position={"x": 18, "y": 52})
+    expect(page.get_by_text("no end")).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Replay it").click()
+    expect(page.get_by_text("The broker has it again.")).to_be_visible(timeout=30_000)
+    # It is as broken as it was: the worker says so a second time.
+    expect(page.get_by_text("not-json 2")).to_be_visible(timeout=30_000)
+
+
+def test_the_system_page_knows_every_role_and_how_the_models_run(
+    visit: Callable[..., Page],
+) -> None:
+    page = visit("system")
+    roles = grid(page, "Each role of the workers")
+    for role in ("label", "decide", "aggregate", "alert", "hooks/demo"):
+        expect(roles).to_contain_text(role, timeout=SLOW_MS)
+    expect(roles).to_contain_text("✓")
+    expect(grid(page, "Lag of every role")).to_contain_text("labels[0]", timeout=30_000)
+    running = grid(page, "Provider, device")
+    expect(running).to_contain_text("CPUExecutionProvider", timeout=30_000)
+    expect(running).to_contain_text("Attention")
+
+
+def test_trends_and_models_say_what_they_draw(visit: Callable[..., Page]) -> None:
+    page = visit("trends?period=1+h&metric=Toxicity")
+    expect(drawn(page, "Toxicity over ")).to_be_visible(timeout=SLOW_MS)
+    page.get_by_role("radio", name="Net sentiment").click()
+    expect(drawn(page, "Net sentiment over ")).to_be_visible(timeout=30_000)
+    expect(page).to_have_url(re.compile("metric=Net"))
+    done(page)
+    page = visit("models")
+    expect(page.get_by_text("tidegate/compact").first).to_be_visible(timeout=SLOW_MS)
+    expect(drawn(page, "Calibration of toxicity")).to_be_visible(timeout=30_000)
+    done(page)
