@@ -199,6 +199,32 @@ def test_a_key_writes_and_the_next_post_shows(
     assert [each[2].verdict for each in writer.written] == ["decide", "undo"]  # type: ignore[attr-defined]
 
 
+def test_a_post_that_is_only_read_is_asked_for_again(
+    open_page: Open, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    furnish(database, posts=0)
+    test = open_page("review")
+    claim = test.session_state["review_claim"]
+    began, minute = page.now_ms(), 60_000
+    # What the browser's timer runs, and nothing else of the page.
+    monkeypatch.setattr(review_queue, "desk", lambda _: None)
+
+    def expires_ms(after_min: float) -> int:
+        monkeypatch.setattr(page, "now_ms", lambda: began + int(after_min * minute))
+        test.run()
+        assert not test.exception
+        with sqlite3.connect(database.with_name(f"{database.name}.desk")) as desk:
+            found: int = desk.execute(
+                "SELECT expires_ms FROM claims WHERE claim_id = ?", (claim.claim_id,)
+            ).fetchone()[0]
+        desk.close()
+        return found
+
+    assert expires_ms(4) == began + 9 * minute
+    assert [expires_ms(after) - began for after in (8, 12, 16, 20, 24, 28)][-1] == 33 * minute
+    assert expires_ms(31) == began + 33 * minute, "nobody reads one post for so long"
+
+
 @pytest.mark.usefixtures("pressing")
 def test_what_was_not_written_stays_in_hand(
     open_page: Open, database: Path, writer: MemoryWriter
