@@ -1,54 +1,75 @@
-"""Take the README's pictures from a running dashboard: `python docs/screenshots.py http://127.0.0.1:8501`.
+"""Take the pictures of every page from a running dashboard: `python docs/screenshots.py http://127.0.0.1:8501`.
 
-Needs Playwright (in the `dev` extra) and a Chromium; `--chromium` names one that is not on the PATH.
+Light and dark, each under 150 KB: a picture has the 256 colours that fit it best. Needs Playwright
+(in the `dev` extra), Pillow and a Chromium; `--chromium` names one that is not on the PATH.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 from pathlib import Path
+from typing import Final
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-_READY = "[data-testid='stApp'][data-test-script-state='notRunning']"
+_READY: Final = "[data-testid='stApp'][data-test-script-state='notRunning']"
+#: What is looked at: a file's name and the address. Ranges are as long as a demo has run.
+PAGES: Final = {
+    "live": "?range=15+min",
+    "trends": "trends?period=1+h&metric=Toxicity",
+    "review": "review",
+    "rules": "rules?rule=insult",
+    "alerts": "alerts",
+    "models": "models",
+    "audit": "audit",
+    "system": "system",
+}
+#: Of these also as a phone shows them.
+_PHONE: Final = ("live", "alerts")
+_DESK_SIZE: Final = (1280, 800)
+_PHONE_SIZE: Final = (390, 844)
 
 
-def take(page: Page, url: str, file: Path, wait_s: float) -> None:
+def take(page: Page, address: str, file: Path, wait_s: float) -> None:
     """Open a page, let its charts draw, and keep what is in the window."""
-    page.goto(url, wait_until="domcontentloaded")
+    page.goto(address, wait_until="domcontentloaded")
     page.wait_for_selector(_READY, timeout=60_000)
     page.wait_for_timeout(int(wait_s * 1000))
-    page.screenshot(path=file)
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    shot.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def main() -> None:
-    """Take one picture a page."""
+    """Take one picture a page and theme."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="where the dashboard is")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images")
-    parser.add_argument("--theme", choices=("light", "dark"), default="light")
-    parser.add_argument("--size", default="1280x800", help="of the window")
-    parser.add_argument("--suffix", default="", help="put behind each picture's name")
-    parser.add_argument("--query", default="", help="of the Live page, for instance `range=1+h`")
+    parser.add_argument("--pages", nargs="*", choices=PAGES, default=list(PAGES), metavar="PAGE")
     parser.add_argument("--wait", type=float, default=6.0, help="seconds for the charts")
     parser.add_argument("--chromium", default=shutil.which("chromium"))
     options = parser.parse_args()
-    width, height = (int(part) for part in options.size.split("x"))
     options.out.mkdir(parents=True, exist_ok=True)
+    url = options.url.rstrip("/")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=options.chromium, args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(
-            viewport={"width": width, "height": height}, color_scheme=options.theme
-        )
-        url = options.url.rstrip("/")
-        live = f"{url}/?{options.query}" if options.query else f"{url}/"
-        take(page, live, options.out / f"live{options.suffix}.png", options.wait)
-        take(page, f"{url}/system", options.out / f"system{options.suffix}.png", options.wait)
-        for name in ("review", "rules", "alerts", "audit"):
-            take(page, f"{url}/{name}", options.out / f"{name}{options.suffix}.png", options.wait)
+        for theme, suffix in (("light", ""), ("dark", "-dark")):
+            for (width, height), names, kind in (
+                (_DESK_SIZE, options.pages, ""),
+                (_PHONE_SIZE, [name for name in options.pages if name in _PHONE], "-phone"),
+            ):
+                page = browser.new_page(
+                    viewport={"width": width, "height": height},
+                    color_scheme="dark" if theme == "dark" else "light",
+                )
+                for name in names:
+                    file = options.out / f"{name}{kind}{suffix}.png"
+                    take(page, f"{url}/{PAGES[name]}", file, options.wait)
+                page.close()
         browser.close()
 
 
