@@ -11,6 +11,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 # EXTRAS=gpu,dashboard,embedded for a machine with an NVIDIA card (never cpu and gpu together).
 EXTRAS ?= cpu,dashboard,embedded
 ARGS ?=
+# Processes that share the tests, which wait more than they compute; JOBS=0 runs them in one.
+JOBS ?= 3
 
 help:  ## Say what there is to make
 	@printf 'Usage: make TARGET [ARGS="..."]\n\n'
@@ -21,11 +23,12 @@ setup: $(VENV)/.run  ## Create .venv with the program at .venv/bin/tidegate
 demo: $(VENV)/.run  ## Broker, worker, dashboard and a feed, on this machine; ARGS="--posts FILE ..."
 	@$(BIN)/tidegate demo $(ARGS)
 
-test: $(VENV)/.dev  ## Every test that this machine can run; ARGS="-k name"
-	@$(BIN)/python -m pytest $(ARGS)
+# A file's tests stay together, and the files that take long come first (tests/conftest.py).
+test: $(VENV)/.dev  ## Every test that this machine can run; ARGS="-k name", JOBS=0 for one process
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-models: $(VENV)/.models-dev  ## The tests of training and export, which need torch; use VENV=.venv-models
-	@$(BIN)/python -m pytest tests/models $(ARGS)
+test-models: $(VENV)/.models-dev  ## The tests that need torch, training and export; use VENV=.venv-models
+	@$(BIN)/python -m pytest tests/models -m models $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,6 +31,8 @@ _LOG4J = """Configuration:
     Root: {level: WARN, AppenderRef: {ref: out}}
 """
 _READY_TIMEOUT_S = 120.0
+#: Linux gives from 32768 on, macOS and Windows from 49152.
+_OUTSIDE_THE_SYSTEMS_RANGE = range(20_000, 32_000)
 
 
 def kafka_libs() -> Path | None:
@@ -53,12 +56,20 @@ def missing() -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free now, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Loopback ports that are free now, all different.
+
+    Not from the range of which the system gives ports to connections and to port 0: there, what is
+    free now may be taken when a broker gets round to binding it. By chance, so that test processes
+    beside each other do not choose the same.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_OUTSIDE_THE_SYSTEMS_RANGE, 200 + count):
+        if len(found) == count:
+            break
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 class ApacheKafka:
@@ -145,7 +156,9 @@ class ApacheKafka:
     def _java(self, *arguments: str, heap: str) -> list[str]:
         java = shutil.which("java")
         assert java is not None
-        jvm = [f"-Xmx{heap}", "-XX:+UseSerialGC", "-Djava.awt.headless=true"]
+        # It lives for minutes: compiling its code thoroughly costs more than it brings.
+        jvm = [f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        jvm.append("-Djava.awt.headless=true")
         jvm.append(f"-Dlog4j2.configurationFile={self.folder / 'log4j2.yaml'}")
         return [java, *jvm, "-cp", f"{kafka_libs()}/*", *arguments]
 

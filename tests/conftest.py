@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +31,19 @@ hypothesis.settings.register_profile("tidegate", deadline=None)
 hypothesis.settings.load_profile("tidegate")
 
 TIDEGATE = Path(sys.executable).with_name("tidegate")
+
+
+#: Whoever asks for one of these starts processes, and waits for them.
+_WAITING = {"apache_kafka", "embedded_broker", "browser", "run_tidegate", "start_tidegate"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the files in which a test waits for a process: what is quick evens out the end.
+
+    That is for `pytest -n`, where each of several processes takes the next file when it is done.
+    """
+    waiting = {item.path for item in items if _WAITING & set(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in waiting)
 
 
 class Broker(Protocol):
@@ -107,23 +121,30 @@ def kafka_settings(broker: Broker, **values: Any) -> KafkaSettings:
     return Settings.model_validate({"kafka": {**defaults, **values}}).kafka
 
 
+def topics_on(broker: Broker, **values: Any) -> KafkaSettings:
+    """The catalogue's topics on a broker, under a prefix of their own; `partitions=8` and the like."""
+    kafka = kafka_settings(broker, **values)
+    with open_admin(kafka) as admin:
+        admin.create_missing()
+    return kafka
+
+
 @pytest.fixture
 def new_topics(broker: Broker) -> Callable[..., KafkaSettings]:
-    """`new_topics(partitions=8)`: the catalogue's topics under a prefix of their own."""
-
-    def create(**values: Any) -> KafkaSettings:
-        kafka = kafka_settings(broker, **values)
-        with open_admin(kafka) as admin:
-            admin.create_missing()
-        return kafka
-
-    return create
+    """`new_topics(partitions=8)`: see `topics_on`; on each kind of broker in turn."""
+    return partial(topics_on, broker)
 
 
 @pytest.fixture
-def topics(new_topics: Callable[..., KafkaSettings]) -> KafkaSettings:
-    """Settings of a broker with the catalogue's topics under a prefix of their own."""
-    return new_topics()
+def topics(broker: Broker) -> KafkaSettings:
+    """See `topics_on`; on each kind of broker in turn: for what is about delivery."""
+    return topics_on(broker)
+
+
+@pytest.fixture
+def embedded_topics(embedded_broker: EmbeddedBroker) -> KafkaSettings:
+    """See `topics_on`: for what is about our own program, for which one broker is enough."""
+    return topics_on(embedded_broker)
 
 
 def kafka_environment(kafka: KafkaSettings) -> dict[str, str]:

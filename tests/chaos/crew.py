@@ -78,6 +78,13 @@ class Crew:
             assert time.monotonic() < deadline, f"no worker got partitions\n{self.logs}"
             await asyncio.sleep(0.05)
 
+    async def joined(self, member: subprocess.Popen[bytes], timeout_s: float = 60.0) -> None:
+        """Wait until this worker is in the group; before, it may not yet know what SIGTERM is."""
+        deadline = time.monotonic() + timeout_s
+        while member.poll() is None and b'"reading"' not in self._log(member).read_bytes():
+            assert time.monotonic() < deadline, f"a worker does not join\n{self.logs}"
+            await asyncio.sleep(0.05)
+
     async def sharing(self, workers: int, timeout_s: float = 60.0) -> None:
         """Wait until so many workers hold partitions at the same time."""
         deadline = time.monotonic() + timeout_s

@@ -63,9 +63,11 @@ async def kill(world: World) -> None:
 async def rebalance(world: World) -> None:
     """A worker joins, and one leaves in good order."""
     world.crew.revive()
-    world.crew.start()
-    await asyncio.sleep(world.dice.uniform(2, 8))
-    code = await world.crew.stop(world.crew.members[0])
+    first = world.crew.members[0]
+    await world.crew.joined(world.crew.start())
+    await world.crew.joined(first)
+    await asyncio.sleep(world.dice.uniform(0, 1))
+    code = await world.crew.stop(first)
     assert code == 0, f"a worker ended with {code} after SIGTERM\n{world.crew.logs}"
     world.done["rebalances"] += 2
 
@@ -144,6 +146,7 @@ async def _quiet(world: World, count: int) -> None:
         assert time.monotonic() < deadline, f"not caught up\n{world.crew.logs}"
         await asyncio.sleep(0.5)
     for member in list(world.crew.members):
+        await world.crew.joined(member)
         code = await world.crew.stop(member)
         assert code == 0, f"a worker ended with {code} after SIGTERM\n{world.crew.logs}"
 

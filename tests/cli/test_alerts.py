@@ -10,14 +10,12 @@ import pytest
 
 from stream.alerts.evaluator import Evaluator
 from stream.alerts.load import parse_rules
-from stream.kafka.admin import open_admin
 from stream.kafka.client import kafka_python_config
-from stream.kafka.embedded import EmbeddedBroker
 from stream.outcomes import Metric
 from stream.records import LABEL_SCHEMA, Label, Post, TaskLabel, encode, rfc3339
 from stream.settings import KafkaSettings
 from stream.topics import ALERTS, METRICS, Topic
-from tests.conftest import RunTidegate, kafka_environment, kafka_settings
+from tests.conftest import RunTidegate, kafka_environment
 from tests.stream.alerts.streams import BEGIN, metric
 
 RULES = """
@@ -47,14 +45,6 @@ def rules(tmp_path: Path) -> Path:
     path = tmp_path / "mine.yaml"
     path.write_text(RULES)
     return path
-
-
-@pytest.fixture
-def kafka(embedded_broker: EmbeddedBroker) -> KafkaSettings:
-    made = kafka_settings(embedded_broker)
-    with open_admin(made) as admin:
-        admin.create_missing()
-    return made
 
 
 def write(kafka: KafkaSettings, topic: Topic, values: list[bytes]) -> None:
@@ -177,8 +167,9 @@ def test_a_backtest_of_a_damaged_file_says_so(run_tidegate: RunTidegate, tmp_pat
 
 
 def test_the_topics_are_read_and_a_test_is_sent_through_them(
-    run_tidegate: RunTidegate, rules: Path, kafka: KafkaSettings
+    run_tidegate: RunTidegate, rules: Path, embedded_topics: KafkaSettings
 ) -> None:
+    kafka = embedded_topics
     env = kafka_environment(kafka)
     evaluator = Evaluator(parse_rules(RULES, "mine.yaml"))
     alerts = [outcome.alert for each in wave() for outcome in evaluator.add(each)]

@@ -70,11 +70,17 @@ def _posts(kafka: KafkaSettings, expected: int) -> list[Any]:
 
 
 @pytest.fixture
-def cli(topics: KafkaSettings, run_tidegate: RunTidegate) -> Callable[..., Any]:
-    """Runs `tidegate dead-letters ARGS --json` against the broker; gives the JSON."""
+def topics(embedded_topics: KafkaSettings) -> KafkaSettings:
+    """What is listed and what is asked is the program's; only sending is done on both brokers."""
+    return embedded_topics
 
-    def run(*args: str) -> Any:
-        done = run_tidegate("dead-letters", *args, "--json", env=kafka_environment(topics))
+
+@pytest.fixture
+def cli(run_tidegate: RunTidegate) -> Callable[..., Any]:
+    """`cli(kafka, ...)` runs `tidegate dead-letters ARGS --json` against it; gives the JSON."""
+
+    def run(kafka: KafkaSettings, *args: str) -> Any:
+        done = run_tidegate("dead-letters", *args, "--json", env=kafka_environment(kafka))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -94,7 +100,7 @@ def test_list_count_and_filters(topics: KafkaSettings, cli: Callable[..., Any]) 
         ],
     )
     posts = f"{topics.topic_prefix}posts"
-    listed = cli("list")["dead_letters"]
+    listed = cli(topics, "list")["dead_letters"]
     assert [row["dead_letter_id"] for row in listed] == [
         f"{topics.topic_prefix}labels/0/4",
         f"{posts}/0/3",
@@ -102,17 +108,17 @@ def test_list_count_and_filters(topics: KafkaSettings, cli: Callable[..., Any]) 
         f"{posts}/0/1",
     ]
     assert not any("original" in row for row in listed)
-    assert len(cli("list", "--limit", "2")["dead_letters"]) == 2
-    assert cli("count") == {"total": 4, "reasons": {"not-json": 3, "not-an-object": 1}}
-    assert cli("count", "--topic", "posts")["total"] == 3
-    assert cli("count", "--topic", posts, "--since", "2h")["total"] == 1
-    assert cli("count", "--reason", "not-an-object", "--reason", "no-text")["total"] == 1
+    assert len(cli(topics, "list", "--limit", "2")["dead_letters"]) == 2
+    assert cli(topics, "count") == {"total": 4, "reasons": {"not-json": 3, "not-an-object": 1}}
+    assert cli(topics, "count", "--topic", "posts")["total"] == 3
+    assert cli(topics, "count", "--topic", posts, "--since", "2h")["total"] == 1
+    assert cli(topics, "count", "--reason", "not-an-object", "--reason", "no-text")["total"] == 1
 
 
-def test_an_empty_topic_is_no_error(cli: Callable[..., Any]) -> None:
-    assert cli("list") == {"dead_letters": []}
-    assert cli("count") == {"total": 0, "reasons": {}}
-    assert cli("replay") == {"replayed": 0, "topics": {}, "kept": {}}
+def test_an_empty_topic_is_no_error(topics: KafkaSettings, cli: Callable[..., Any]) -> None:
+    assert cli(topics, "list") == {"dead_letters": []}
+    assert cli(topics, "count") == {"total": 0, "reasons": {}}
+    assert cli(topics, "replay") == {"replayed": 0, "topics": {}, "kept": {}}
 
 
 def test_show_gives_the_original_and_is_harmless_on_a_terminal(
@@ -126,7 +132,7 @@ def test_show_gives_the_original_and_is_harmless_on_a_terminal(
     assert shown.returncode == 0
     assert r'{"text": "caf\xe9 \x1b[31m' in shown.stdout
     assert "\x1b" not in shown.stdout
-    by_place = cli("show", f"{topics.topic_prefix}dead-letters/0/0")
+    by_place = cli(topics, "show", f"{topics.topic_prefix}dead-letters/0/0")
     assert by_place["dead_letter_id"] == name
     missing = run_tidegate("dead-letters", "show", "posts/0/1", env=environment)
     assert missing.returncode == 2
@@ -134,8 +140,9 @@ def test_show_gives_the_original_and_is_harmless_on_a_terminal(
 
 
 def test_replay_sends_the_original_back_with_key_partition_and_attempt(
-    topics: KafkaSettings, cli: Callable[..., Any]
+    new_topics: Callable[..., KafkaSettings], cli: Callable[..., Any]
 ) -> None:
+    topics = new_topics()
     mended = b'{"id": "1", "text": "harmless"}'
     _send(
         topics,
@@ -152,9 +159,9 @@ def test_replay_sends_the_original_back_with_key_partition_and_attempt(
     )
     posts = f"{topics.topic_prefix}posts"
     kept = {"incomplete": 1, "no-topic": 1, "topic-gone": 1}
-    assert cli("replay", "--dry-run") == {"replayed": 2, "topics": {posts: 2}, "kept": kept}
+    assert cli(topics, "replay", "--dry-run") == {"replayed": 2, "topics": {posts: 2}, "kept": kept}
     assert _posts(topics, 0) == []
-    assert cli("replay") == {"replayed": 2, "topics": {posts: 2}, "kept": kept}
+    assert cli(topics, "replay") == {"replayed": 2, "topics": {posts: 2}, "kept": kept}
     records = {record.value: record for record in _posts(topics, 2)}
     assert set(records) == {mended, b"\x00\xff"}
     first, second = records[mended], records[b"\x00\xff"]
@@ -175,7 +182,7 @@ def test_replay_takes_the_filters_and_the_oldest_first(
             _letter(topics, b"[]", offset=3, hours_ago=9, reason="not-an-object"),
         ],
     )
-    assert cli("replay", "--reason", "not-json", "--limit", "1")["replayed"] == 1
+    assert cli(topics, "replay", "--reason", "not-json", "--limit", "1")["replayed"] == 1
     assert [record.value for record in _posts(topics, 1)] == [b"older"]
 
 

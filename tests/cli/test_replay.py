@@ -1,4 +1,7 @@
-"""`tidegate replay` on both brokers: what is on the topics afterwards, and what it says."""
+"""`tidegate replay`: what is on the topics afterwards, and what it says.
+
+On both brokers where it depends on them: that everything arrives, and what they refuse.
+"""
 
 from __future__ import annotations
 
@@ -94,55 +97,57 @@ def test_every_line_is_on_the_broker(
 
 
 def test_an_authors_posts_stay_in_order(
-    topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
+    embedded_topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
 ) -> None:
     (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(20_000)))
 
-    run_tidegate("replay", "feed.jsonl", env=kafka_environment(topics))
+    run_tidegate("replay", "feed.jsonl", env=kafka_environment(embedded_topics))
 
     last: dict[bytes, int] = {}
     places: dict[bytes, int] = {}
     seen = 0
-    for record in records(topics, "posts"):
+    for record in records(embedded_topics, "posts"):
         number = int(decode_post(record.value).id.removeprefix("good-"))
         assert number > last.get(record.key, -1)
         last[record.key] = number
         # Kafka's own way, so that other producers put an author where we do.
-        assert record.partition == (murmur2(record.key) & 0x7FFFFFFF) % topics.partitions
+        assert record.partition == (murmur2(record.key) & 0x7FFFFFFF) % embedded_topics.partitions
         assert places.setdefault(record.key, record.partition) == record.partition
         seen += 1
     assert seen == 20_000
     assert len(last) == 37
-    assert len(set(places.values())) == topics.partitions
+    assert len(set(places.values())) == embedded_topics.partitions
 
 
-def test_stdin_and_ids_from_lines(topics: KafkaSettings, run_tidegate: RunTidegate) -> None:
+def test_stdin_and_ids_from_lines(
+    embedded_topics: KafkaSettings, run_tidegate: RunTidegate
+) -> None:
     done = run_tidegate(
-        "replay", "-", "--text", env=kafka_environment(topics), stdin="one\n\ntwo\n"
+        "replay", "-", "--text", env=kafka_environment(embedded_topics), stdin="one\n\ntwo\n"
     )
 
     assert done.returncode == 0
     assert "2 posts sent" in done.stderr
     assert "1 blank lines skipped" in done.stderr
     assert done.stdout == ""
-    posts = [decode_post(record.value) for record in records(topics, "posts")]
+    posts = [decode_post(record.value) for record in records(embedded_topics, "posts")]
     assert {(post.id, post.text) for post in posts} == {("stdin:1", "one"), ("stdin:3", "two")}
 
 
 def test_a_row_keeps_its_own_reason(
-    topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
+    embedded_topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
 ) -> None:
     """A worker would call a row of a CSV "not JSON": what is wrong with it is known here."""
     rows = b'id,text\n1,fine\n2\n"3,{"id":"x","text":"y"}\n4,caf\xe9\n'
     (tmp_path / "a.csv").write_bytes(rows)
 
-    done = run_tidegate("replay", "a.csv", "--json", env=kafka_environment(topics))
+    done = run_tidegate("replay", "a.csv", "--json", env=kafka_environment(embedded_topics))
 
     found = account(done.stdout)
     assert (found["posts"], found["bad"], found["dead_lettered"]) == (1, 3, 2)
     letters = {
         letter.input: letter
-        for record in records(topics, "dead-letters")
+        for record in records(embedded_topics, "dead-letters")
         for letter in [decode_dead_letter(record.value)]
     }
     assert letters["a.csv:3"].error == "the row has 1 cell, the header 2"
@@ -151,28 +156,36 @@ def test_a_row_keeps_its_own_reason(
 
 
 def test_a_line_that_was_cut_says_so(
-    topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
+    embedded_topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"id":"a","text":"' + b"x" * (MAX_LINE_BYTES + 10) + b'"}')
 
-    done = run_tidegate("replay", "a.jsonl", "--json", env=kafka_environment(topics))
+    done = run_tidegate("replay", "a.jsonl", "--json", env=kafka_environment(embedded_topics))
 
     assert account(done.stdout)["dead_lettered"] == 1
-    (letter,) = [decode_dead_letter(record.value) for record in records(topics, "dead-letters")]
+    (letter,) = [
+        decode_dead_letter(record.value) for record in records(embedded_topics, "dead-letters")
+    ]
     assert letter.reason == "too-large"
     assert letter.original_truncated
     assert letter.original_bytes >= MAX_LINE_BYTES
 
 
 def test_a_loop_makes_new_posts_until_it_is_ended(
-    topics: KafkaSettings, start_tidegate: StartTidegate, tmp_path: Path
+    embedded_topics: KafkaSettings, start_tidegate: StartTidegate, tmp_path: Path
 ) -> None:
     (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(10)))
     process = start_tidegate(
-        "replay", "feed.jsonl", "--loop", "--rate", "50", "--json", env=kafka_environment(topics)
+        "replay",
+        "feed.jsonl",
+        "--loop",
+        "--rate",
+        "50",
+        "--json",
+        env=kafka_environment(embedded_topics),
     )
     deadline = time.monotonic() + 60
-    while sum(1 for _ in records(topics, "posts")) < 25:
+    while sum(1 for _ in records(embedded_topics, "posts")) < 25:
         assert time.monotonic() < deadline
         assert process.poll() is None
 
@@ -181,7 +194,7 @@ def test_a_loop_makes_new_posts_until_it_is_ended(
 
     assert process.returncode == 0
     found = account(stdout)
-    ids = [decode_post(record.value).id for record in records(topics, "posts")]
+    ids = [decode_post(record.value).id for record in records(embedded_topics, "posts")]
     assert found["interrupted"]
     assert found["posts"] == len(ids) == len(set(ids))
     assert {"good-0", "good-0#2", "good-9#2", "good-0#3"} <= set(ids)
@@ -189,15 +202,15 @@ def test_a_loop_makes_new_posts_until_it_is_ended(
 
 
 def test_ctrl_c_sends_what_it_has_begun(
-    topics: KafkaSettings, start_tidegate: StartTidegate, tmp_path: Path
+    embedded_topics: KafkaSettings, start_tidegate: StartTidegate, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    process = start_tidegate("replay", "pipe", "--json", env=kafka_environment(topics))
+    process = start_tidegate("replay", "pipe", "--json", env=kafka_environment(embedded_topics))
     with (tmp_path / "pipe").open("wb") as pipe:
         pipe.write(b"\n".join(good_lines(100)) + b"\n")
         pipe.flush()
         deadline = time.monotonic() + 60
-        while sum(1 for _ in records(topics, "posts")) < 100:
+        while sum(1 for _ in records(embedded_topics, "posts")) < 100:
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGINT)
         stdout, _ = process.communicate(timeout=30)
@@ -207,16 +220,16 @@ def test_ctrl_c_sends_what_it_has_begun(
 
 
 def test_a_broken_file_is_sent_as_far_as_it_goes(
-    topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
+    embedded_topics: KafkaSettings, run_tidegate: RunTidegate, tmp_path: Path
 ) -> None:
     packed = gzip.compress(b"\n".join(good_lines(20_000)), 1)
     (tmp_path / "feed.jsonl.gz").write_bytes(packed[: len(packed) // 2])
 
-    done = run_tidegate("replay", "feed.jsonl.gz", "--json", env=kafka_environment(topics))
+    done = run_tidegate("replay", "feed.jsonl.gz", "--json", env=kafka_environment(embedded_topics))
 
     assert done.returncode == 1
     assert "the gzip data ends in the middle" in done.stderr
-    assert account(done.stdout)["posts"] == sum(1 for _ in records(topics, "posts")) > 5000
+    assert account(done.stdout)["posts"] == sum(1 for _ in records(embedded_topics, "posts")) > 5000
 
 
 @pytest.mark.parametrize(
@@ -232,10 +245,10 @@ def test_mistakes_are_one_clear_line(
     arguments: tuple[str, ...],
     code: int,
     message: str,
-    topics: KafkaSettings,
+    embedded_topics: KafkaSettings,
     run_tidegate: RunTidegate,
 ) -> None:
-    done = run_tidegate("replay", *arguments, env=kafka_environment(topics))
+    done = run_tidegate("replay", *arguments, env=kafka_environment(embedded_topics))
 
     assert done.returncode == code
     assert message in done.stderr

@@ -7,12 +7,12 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from stream.kafka.admin import open_admin
 from stream.kafka.embedded import EmbeddedBroker
 from stream.records import decode_dead_letter
 from stream.settings import KafkaSettings
@@ -30,6 +30,7 @@ from tests.conftest import (
     clean_environment,
     kafka_environment,
     kafka_settings,
+    topics_on,
 )
 
 
@@ -37,14 +38,6 @@ from tests.conftest import (
 async def crew(topics: KafkaSettings, tmp_path: Path) -> AsyncIterator[Crew]:
     async with Crew(topics, tmp_path, delay_s=0.005) as made:
         yield made
-
-
-@pytest.fixture
-def embedded_topics(embedded_broker: EmbeddedBroker) -> KafkaSettings:
-    """For what is about the worker alone: one broker is enough."""
-    kafka = kafka_settings(embedded_broker)
-    _create(kafka)
-    return kafka
 
 
 async def _until_labelled(kafka: KafkaSettings) -> None:
@@ -118,8 +111,9 @@ async def test_an_unconfirmed_delivery_ends_the_worker_and_is_not_committed(
     async with Proxy(port) as proxy:
         with EmbeddedBroker(advertised_port=port) as broker:
             proxy.target_port = int(broker.bootstrap.rpartition(":")[2])
-            kafka = kafka_settings(broker, bootstrap=f"127.0.0.1:{port}", request_timeout_s=2.0)
-            await asyncio.to_thread(_create, kafka)
+            kafka = await asyncio.to_thread(
+                partial(topics_on, broker, bootstrap=f"127.0.0.1:{port}", request_timeout_s=2.0)
+            )
             sent = list(records(20_000))
             await send(kafka, sent)
             async with Crew(kafka, tmp_path, delay_s=0.02) as crew:
@@ -226,11 +220,6 @@ async def test_a_post_larger_than_its_topic_takes_becomes_a_dead_letter(
     (letter,) = [decode_dead_letter(r.value) for r in await read_all(topics, DEAD_LETTERS)]
     assert (letter.reason, letter.post_id, letter.original_truncated) == ("too-large", "huge", True)
     assert await count_all(topics, LABELS) == 2
-
-
-def _create(kafka: KafkaSettings) -> None:
-    with open_admin(kafka) as admin:
-        admin.create_missing()
 
 
 async def _until(kafka: KafkaSettings, count: int) -> None:

@@ -15,7 +15,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from models.labelled import find_labels
 from stream.decisions.readback import TopicReader
-from stream.kafka.admin import open_admin
 from stream.kafka.client import aiokafka_config
 from stream.kafka.embedded import EmbeddedBroker
 from stream.outcomes import Action, Alert, Decision, Review, decode_alert, decode_decision
@@ -23,7 +22,7 @@ from stream.records import Label, encode
 from stream.roles import Duty, group_of
 from stream.settings import KafkaSettings, Settings
 from stream.topics import ALERTS, DECISIONS, LABELS, REVIEWS, Topic
-from tests.conftest import RunTidegate, StartTidegate, kafka_environment, kafka_settings
+from tests.conftest import RunTidegate, StartTidegate, kafka_environment, topics_on
 from tests.stream.decisions.labels import Topics, deciding_over, label_of, policy_of
 
 PLENTY_S = 90
@@ -182,10 +181,7 @@ def test_kill_9_in_the_middle_changes_no_decision(
 
 @pytest.fixture
 def embedded_topics(embedded_broker: EmbeddedBroker) -> KafkaSettings:
-    kafka = kafka_settings(embedded_broker, partitions=2)
-    with open_admin(kafka) as admin:
-        admin.create_missing()
-    return kafka
+    return topics_on(embedded_broker, partitions=2)
 
 
 def review(number: int, label: Label, **values: object) -> bytes:

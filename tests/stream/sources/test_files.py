@@ -267,7 +267,11 @@ def test_an_input_that_is_none_is_one_clear_error(
     assert caught.value.message == message
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n  \n", codecs.BOM_UTF8, gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n\n  \n", codecs.BOM_UTF8, gzip.compress(b"")],
+    ids=["empty", "blank lines", "a mark alone", "gzip of nothing"],
+)
 def test_nothing_to_read_is_no_error(content: bytes, tmp_path: Path) -> None:
     assert list(FileSource(write(tmp_path, "feed.jsonl", content))) == []
 
