@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+)
 
 from stream.database_url import ReadModelAt, parse_database
 from stream.errors import ConfigError
@@ -174,7 +182,12 @@ class DashboardSettings(_Section):
     port: int = Field(
         8501, ge=0, le=65535, description="port the dashboard listens on; 0: a free one"
     )
-    database: Annotated[ReadModelAt, BeforeValidator(parse_database)] = Field(
+    # As JSON it is text both ways: a worker's roles get all settings so, and none asks for this one.
+    database: Annotated[
+        ReadModelAt,
+        PlainValidator(parse_database),
+        PlainSerializer(str, return_type=str, when_used="json"),
+    ] = Field(
         Path(".tidegate/read-model.db"),
         description="the read model: an SQLite file, or `postgresql://user:password@host/name`",
     )

@@ -138,3 +138,15 @@ def test_any_variable_is_taken_or_refused_in_words(name: str, value: str) -> Non
             {}, {f"TIDEGATE_{name}": value, "TIDEGATE_KAFKA__GROUP": value}
         ).kafka.group
         assert group == value
+
+
+@pytest.mark.parametrize("database", ["here/model.db", "postgresql://ann:p%40ss@db:5432/posts"])
+def test_settings_reach_a_role_as_they_are(database: str) -> None:
+    settings = load_settings({"dashboard.database": database}, {})
+    told = settings.model_dump_json()
+    assert "p%40ss" not in told
+    assert "p@ss" not in told
+    assert str(Settings.model_validate_json(told).dashboard.database) == str(
+        settings.dashboard.database
+    )
+    assert Settings.model_validate_json(told).worker == settings.worker
