@@ -1,5 +1,8 @@
 """Labels a second from a filled topic into the read model: `python bench/projector.py [--kafka HOST:PORT]`.
 
+`--postgres` starts a PostgreSQL of its own from Debian's packages, as it is but for the port, and
+`--database URL` takes another; the read model is a schema there, dropped at the end.
+
 Prints one JSON object. `labels_per_s` is by the clock, `labels_per_cpu_s` by the projector's own CPU
 time, which says more where other programs want the same cores. `--min-rate` exits with 3 below it.
 """
@@ -20,12 +23,15 @@ from kafka import KafkaProducer
 
 from dashboard.process import projector_command, stop
 from dashboard.reader import open_reader
+from dashboard.swap import remove
+from stream.database_url import PostgresUrl, ReadModelAt, parse_database
 from stream.kafka.admin import open_admin
 from stream.kafka.client import kafka_python_config
 from stream.kafka.embedded import EmbeddedBroker
 from stream.settings import DashboardSettings, KafkaSettings, Settings
 from stream.topics import LABELS
 from tests.dashboard.label_feed import stream_of
+from tests.postgres import Postgres
 
 
 def main() -> int:
@@ -37,6 +43,9 @@ def main() -> int:
         "--posts-per-s", type=float, default=500.0, help="how fast the posts had been posted"
     )
     parser.add_argument("--min-rate", type=float, default=0.0)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--postgres", action="store_true", help="into a PostgreSQL of its own")
+    where.add_argument("--database", help="into this PostgreSQL; default: an SQLite file")
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-bench-")))
@@ -44,7 +53,7 @@ def main() -> int:
         kafka = KafkaSettings.model_validate(
             {"bootstrap": bootstrap, "topic_prefix": f"bench-{secrets.token_hex(4)}."}
         )
-        path = folder / "read-model.db"
+        path = place(options.database, folder, stack, postgres=options.postgres)
         settings = Settings(
             kafka=kafka, dashboard=DashboardSettings.model_validate({"database": path})
         )
@@ -69,11 +78,31 @@ def main() -> int:
             "posts_per_s": options.posts_per_s,
             "labels_per_s": round(rate),
             "labels_per_cpu_s": round((last - first) / (last_cpu - first_cpu)),
-            "read_model_mib": round(path.stat().st_size / 2**20, 1),
+            "read_model_mib": round(size_of(path) / 2**20, 1),
+            "database": "SQLite" if isinstance(path, Path) else "PostgreSQL",
             "broker": "embedded" if options.kafka is None else options.kafka,
         }
     sys.stdout.write(json.dumps(result) + "\n")
     return 3 if rate < options.min_rate else 0
+
+
+def place(database: str | None, folder: Path, stack: ExitStack, *, postgres: bool) -> ReadModelAt:
+    """Where the read model goes; taken away at the end."""
+    if postgres:
+        at: ReadModelAt = stack.enter_context(Postgres(folder, as_shipped=True)).fresh()
+    else:
+        at = parse_database(database or str(folder / "read-model.db"))
+        if isinstance(at, PostgresUrl):
+            at = at.with_schema(f"bench_{secrets.token_hex(4)}")
+    stack.callback(remove, at)
+    return at
+
+
+def size_of(at: ReadModelAt) -> int:
+    """Bytes on disk."""
+    with open_reader(at) as reader:
+        assert reader is not None
+        return reader.size()[1]
 
 
 def fill(kafka: KafkaSettings, labels: int, posts_per_s: float) -> int:

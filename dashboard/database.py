@@ -179,6 +179,17 @@ def open_sqlite(path: Path, *, read_only: bool = False, busy_s: float = _BUSY_S)
     return db
 
 
+def check_database(at: ReadModelAt) -> None:
+    """Make sure that a server lets us in, before anything that needs it is started.
+
+    Raises:
+        ReadModelError: it does not.
+        MissingExtraError: PostgreSQL is asked for and its driver is not installed.
+    """
+    if isinstance(at, PostgresUrl):
+        driver().connect(at).close()
+
+
 def open_to_write(at: ReadModelAt) -> Database:
     """The connection of the one writer; made, with its folder or schema, where it is not there.
 

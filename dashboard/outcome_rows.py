@@ -38,6 +38,7 @@ from stream.times import timestamp_ms
 METRIC_WIDTHS_S: Final = (60, 3600)
 _SEVERITY: Final = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 _MAX_DETAIL_CHARS: Final = 4000
+_MAX_KEY: Final = 2600
 
 
 class DecisionRow(NamedTuple):
@@ -194,7 +195,7 @@ def decision_row(value: bytes, place: Place) -> tuple[DecisionRow, Entry]:
         raise ValueError("`origin` holds a number that no broker gives")
     judged = decision.by == "review"
     has_basis = decision.label_id is not None
-    rules = [[match.id, match.version, match.mode] for match in decision.rules]
+    rules = [[short_name(m.id), short_name(m.version), m.mode] for m in decision.rules]
     toxicity = decision.labels.get("toxicity", "")
     post = decision.post
     row = DecisionRow(
@@ -354,7 +355,7 @@ def metric_row(value: bytes, _: Place) -> MetricRow | None:
     return MetricRow(
         metric.width_s,
         metric.by,
-        metric.group,
+        _id(metric.group),
         metric.start,
         metric.partition,
         metric.of,
@@ -383,7 +384,10 @@ def _detail(decision: Decision) -> bytes | None:
 
 
 def _id(name: str, longest: int = MAX_ID_CHARS) -> str:
-    if not 0 < len(name) <= longest:
+    # It is the key of a row: PostgreSQL's indexes take no longer one.
+    if not 0 < len(name) <= longest or (
+        len(name) > _MAX_KEY // 4 and len(name.encode()) > _MAX_KEY
+    ):
         raise ValueError("an id is empty or too long")
     return name
 

@@ -312,7 +312,7 @@ def connect(
         "host": at.host or None,
         "port": at.port,
         "user": at.user or None,
-        "password": at.password or None,
+        "password": at.password.get_secret_value() or None,
         "dbname": at.name or None,
         **dict(at.options),
         "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
@@ -416,8 +416,8 @@ def _check(connection: psycopg.Connection[Any], at: PostgresUrl) -> None:
 def _refused(at: PostgresUrl, exc: psycopg.Error) -> ReadModelError:
     """Why there is no connection, without what we were given."""
     told = str(exc)
-    if at.password:
-        told = told.replace(at.password, "***")
+    if secret := at.password.get_secret_value():
+        told = told.replace(secret, "***")
     reason = told.partition("\n")[0].rpartition("FATAL: ")[2].strip()
     # The server may speak any language; what is not known is told as it was said.
     if "password authentication failed" in told or "no password supplied" in told:

@@ -41,6 +41,7 @@ SCORE_DAY_S: Final = 86_400
 _BINS_PER_DECADE: Final = 20
 
 _MAX_NAME_CHARS: Final = 120
+_MAX_TOPIC_CHARS: Final = 249  # no broker has longer names
 _MAX_PREVIEW_BYTES: Final = 2048
 MAX_INT: Final = 2**62
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,34}")
@@ -195,16 +196,17 @@ def _dead_letter_row(letter: DeadLetter, place: Place) -> DeadLetterRow:
     origin = letter.origin
     if origin and max(abs(origin.partition), abs(origin.offset)) > MAX_INT:
         raise ValueError("`origin` holds a number that no broker gives")
+    topic = origin.topic[:_MAX_TOPIC_CHARS] if origin else ""
     return DeadLetterRow(
         (
-            f"{origin.topic}/{origin.partition}/{origin.offset}"
+            f"{topic}/{origin.partition}/{origin.offset}"
             if origin
             else f"dead-letters/{place.partition}/{place.offset}"
         ),
         timestamp_ms(letter.at),
         short_name(letter.reason),
         letter.error[:1000],
-        origin.topic if origin else "",
+        topic,
         origin.partition if origin else -1,
         origin.offset if origin else -1,
         letter.input or "",

@@ -10,10 +10,12 @@ shown on a page is masked; only `get_secret_value` has all of it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from pydantic import SecretStr
 
 #: The schema of the read model in a database that others may use too.
 DEFAULT_SCHEMA: Final = "tidegate"
@@ -51,7 +53,7 @@ class PostgresUrl:
     port: int | None
     name: str
     user: str
-    password: str = field(repr=False)
+    password: SecretStr
     schema: str = DEFAULT_SCHEMA
     options: tuple[tuple[str, str], ...] = ()
 
@@ -61,7 +63,7 @@ class PostgresUrl:
 
     def get_secret_value(self) -> str:
         """The URL with its password."""
-        return self._written(quote(self.password, safe=""))
+        return self._written(quote(self.password.get_secret_value(), safe=""))
 
     def with_schema(self, schema: str) -> PostgresUrl:
         """The same database, another schema."""
@@ -120,7 +122,7 @@ def parse_database(value: object) -> ReadModelAt:
         port=port,
         name=unquote(url.path.removeprefix("/")),
         user=unquote(url.username or ""),
-        password=unquote(url.password or ""),
+        password=SecretStr(unquote(url.password or "")),
         schema=schema,
         options=tuple(sorted(options.items())),
     )

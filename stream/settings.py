@@ -357,9 +357,10 @@ def _validated(given: Mapping[str, tuple[Any, str]]) -> Settings:
         return Settings.model_validate(merged)
     except ValidationError as exc:
         first = exc.errors(include_input=False)[0]
+        told = first["msg"].removeprefix("Value error, ")
         name = ".".join(str(part) for part in first["loc"][:2])
         raise ConfigError(
-            f"`{name}`: {first['msg'][:1].lower()}{first['msg'][1:]}",
+            f"`{name}`: {told[:1].lower()}{told[1:]}",
             where=given[name][1] if name in given else None,
             hint="`tidegate config` lists every setting with its meaning",
         ) from exc

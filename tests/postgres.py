@@ -14,11 +14,14 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from stream.database_url import PostgresUrl, parse_database
+from pydantic import SecretStr
+
+from stream.database_url import PostgresUrl
 
 PASSWORD = "p@ss/word?#%"
 _START_S = 60.0
@@ -58,9 +61,15 @@ def _ends_with_us() -> list[str]:
 
 
 class Postgres:
-    """One server; it forgets everything, and spares itself the disk."""
+    """One server; it spares itself the disk, and would lose all in a power cut.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: is given to the user it runs as, who must be able to get there.
+        as_shipped: as after an installation: for what is measured.
+    """
+
+    def __init__(self, folder: Path, *, as_shipped: bool = False) -> None:
+        self._as_shipped = as_shipped
         self._bin = binaries()
         self._data = folder / "data"
         self._log = folder / "server.log"
@@ -75,10 +84,8 @@ class Postgres:
 
     def url(self, name: str = "postgres", **parts: Any) -> PostgresUrl:
         """A database of the server as its superuser."""
-        at = PostgresUrl("127.0.0.1", self.port, name, "tidegate", PASSWORD)
-        found = parse_database(at.get_secret_value())
-        assert isinstance(found, PostgresUrl)
-        return PostgresUrl(**{**{f: getattr(found, f) for f in found.__slots__}, **parts})
+        at = PostgresUrl("127.0.0.1", self.port, name, "tidegate", SecretStr(PASSWORD))
+        return replace(at, **parts)
 
     def fresh(self) -> PostgresUrl:
         """A place that nobody has used: a schema with a name of its own."""
@@ -114,16 +121,19 @@ class Postgres:
         import psycopg
 
         assert self._bin is not None
-        settings = {
+        settings: dict[str, str | int] = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
-            "fsync": "off",
-            "full_page_writes": "off",
-            "synchronous_commit": "off",
-            "max_connections": 60,
-            "shared_buffers": "64MB",
         }
+        if not self._as_shipped:
+            settings |= {
+                "fsync": "off",
+                "full_page_writes": "off",
+                "synchronous_commit": "off",
+                "max_connections": 60,
+                "shared_buffers": "64MB",
+            }
         flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -93,9 +93,11 @@ def run(settings: Settings, *, browser: bool) -> None:
         ConfigError: others can reach the address and nobody can sign in, or it is taken.
         MissingExtraError: the dashboard's packages are not installed.
         BrokerError: the broker does not answer.
+        ReadModelError: the read model's server does not let us in.
         TidegateError: the page or the projector ended.
     """
     from dashboard import process
+    from dashboard.database import check_database
     from dashboard.sign_in import sign_in_mode
     from stream.kafka.preflight import check_broker
 
@@ -103,6 +105,7 @@ def run(settings: Settings, *, browser: bool) -> None:
     sign_in_mode(settings.dashboard)
     process.require_extra()
     port = process.free_port(listen, settings.dashboard.port)
+    check_database(settings.dashboard.database)
     check_broker(settings.kafka)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
 from dashboard.projection import Place, dead_letter_row
 from dashboard.store import Batch, PartitionBacklog, Store
 from stream.aggregates.book import Book
+from stream.database_url import ReadModelAt
 from stream.outcomes import ALERT_SCHEMA, DELIVERY_SCHEMA, Action, Alert, Delivery
 from stream.records import DEAD_LETTER_SCHEMA, DeadLetter, Origin, encode, rfc3339
 from stream.topics import ALERTS, AUDIT, DECISIONS, DELIVERIES, METRICS, REVIEWS, Topic
@@ -37,7 +37,7 @@ def two_days(now_ms: int, posts: int = 400) -> list[Made]:
     return [*calm, *busy]
 
 
-def keep_history(path: Path, made: Sequence[Made] | None = None) -> list[Made]:
+def keep_history(path: ReadModelAt, made: Sequence[Made] | None = None) -> list[Made]:
     """A read model at `path` that holds all of it; the posts."""
     now_ms = time.time_ns() // 1_000_000
     made = two_days(now_ms) if made is None else list(made)

@@ -11,19 +11,22 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
+from dashboard.database import driver
+from dashboard.desk import open_desk
 from dashboard.process import projector_command, stop
 from dashboard.queries.audit import chains, first_broken_chain
 from dashboard.queries.scores import histogram
 from dashboard.reader import open_reader
 from dashboard.rebuild import rebuild
 from dashboard.store import Store
+from stream.database_url import PostgresUrl, ReadModelAt
 from stream.kafka.client import kafka_python_config
 from stream.outcomes import Action
 from stream.records import encode
 from stream.settings import KafkaSettings
 from stream.topics import DECISIONS, REVIEWS
 from tests.conftest import RunTidegate
-from tests.dashboard.conftest import batch_of
+from tests.dashboard.conftest import NewPlace, batch_of
 from tests.dashboard.label_feed import label_of, stream_of
 from tests.dashboard.outcome_feed import batch_of_outcomes, decision_on, review_on
 from tests.dashboard.test_projector import NewTopics, send, settings_for, until
@@ -49,8 +52,28 @@ def send_outcomes(kafka: KafkaSettings, first: int, n: int) -> None:
 def test_a_rebuild_gives_the_same_read_model_and_chain(
     new_topics: NewTopics, tmp_path: Path, running: bool
 ) -> None:
-    kafka = new_topics()
-    path = tmp_path / "m.db"
+    made_anew(new_topics(), tmp_path / "m.db", running=running)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.db", "m.db.lock"]
+
+
+def test_a_rebuild_in_postgres_swaps_schemas_under_a_running_projector(
+    embedded_topics: KafkaSettings, new_schema: NewPlace
+) -> None:
+    place = new_schema()
+    assert isinstance(place, PostgresUrl)
+    with open_desk(place):
+        pass  # what people have in hand outlives the rebuild
+    made_anew(embedded_topics, place, running=True)
+    with closing(driver().connect(place)) as db:
+        left = db.execute(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE ? ORDER BY 1",
+            (f"{place.schema}%",),
+        ).fetchall()
+    assert left == [(place.schema,), (f"{place.schema}_desk",)]
+
+
+def made_anew(kafka: KafkaSettings, path: ReadModelAt, *, running: bool) -> None:
+    """A read model and its rebuild are the same; the projector, if one runs, lets go."""
     settings = settings_for(kafka, path)
     send_outcomes(kafka, 0, 60)
     projector = projector_command(settings).start()
@@ -76,12 +99,20 @@ def test_a_rebuild_gives_the_same_read_model_and_chain(
         assert reader is not None
         assert [(c.topic, c.hash) for c in chains(reader.db)] == hashes
         assert first_broken_chain(reader.db) is None
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.db", "m.db.lock"]
 
 
 def test_what_the_topics_forgot_is_taken_over(new_topics: NewTopics, tmp_path: Path) -> None:
-    kafka = new_topics()
-    path = tmp_path / "m.db"
+    taken_over(new_topics(), tmp_path / "m.db")
+
+
+def test_what_the_topics_forgot_is_taken_over_in_postgres(
+    embedded_topics: KafkaSettings, new_schema: NewPlace
+) -> None:
+    taken_over(embedded_topics, new_schema())
+
+
+def taken_over(kafka: KafkaSettings, path: ReadModelAt) -> None:
+    """A rebuild keeps the audit and the counts that are older than the topics."""
     old = [
         label_of(n, posted_ms=START_MS - 40 * 86_400_000, rng=random.Random(n)) for n in range(9)
     ]
