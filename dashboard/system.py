@@ -97,7 +97,7 @@ def _workers(workers: Status | None, backlog: Sequence[Mapping[str, Any]], now: 
         return
     st.badge("working" if waiting else "idle", icon=":material/check_circle:", color="green")
     who = {None: "", 1: "1 worker, "}.get(members, f"{members} workers, ")
-    st.caption(f"{who}{waiting:,} posts waiting")
+    st.caption(f"{who}{waiting:,} {'post' if waiting == 1 else 'posts'} waiting")
     st.caption(f"group `{workers.detail.get('group')}`")
 
 

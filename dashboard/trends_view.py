@@ -215,7 +215,8 @@ def _chart(
     )
     if story:
         st.markdown(story)
-    bells = f"▲ {len(fired)} alerts began in it" if fired else "no alert began in it"
+    alerts = "1 alert" if len(fired) == 1 else f"{len(fired)} alerts"
+    bells = f"▲ {alerts} began in it" if fired else "no alert began in it"
     st.caption(
         f"{span.words()}; {bells}. *Download as PNG* is at the chart's upper right corner."
         + (" A tag's figures are of the whole stream." if chosen_tag() else "")
