@@ -88,21 +88,18 @@ def explain(
         ModelError: the scorer failed.
     """
     groups = _grouped(_units(text), MAX_PARTS)
-    whole, *without = scorer.score([text, *(_without(text, group) for group in groups)])
-    # Apart from the long ones: in one batch with them they would be padded to their length.
-    nothing, *alone = scorer.score(["", *(_alone(text, group) for group in groups)])
+    whole, nothing, *answers = scorer.score([text, "", *_occluded(text, groups)])
     chosen = {
         task: label or _highest(whole.tasks[task])
         for task, label in (wanted or dict.fromkeys(whole.tasks.keys() - {"language"})).items()
     }
     ends = _Ends(whole, nothing)
-    seen = dict(zip(groups, zip(without, alone, strict=True), strict=True))
+    seen = dict(zip(groups, _pairs(answers), strict=True))
     opened = _telling(groups, seen, ends, chosen)
     finer = [part for group in sorted(opened) for part in _grouped(group, MAX_PARTS)]
     if finer:
-        without = scorer.score([_without(text, part) for part in finer])
-        alone = scorer.score([_alone(text, part) for part in finer])
-        seen.update(zip(finer, zip(without, alone, strict=True), strict=True))
+        answers = scorer.score(_occluded(text, finer))
+        seen.update(zip(finer, _pairs(answers), strict=True))
     shown = sorted([*(group for group in groups if group not in opened), *finer])
     return [
         Explanation(
@@ -124,6 +121,15 @@ class _Ends(NamedTuple):
 
 #: Scores of the text without each part, and of the part alone.
 Seen = dict[Part, tuple[TextScores, TextScores]]
+
+
+def _occluded(text: str, parts: Sequence[Part]) -> list[str]:
+    """The text without each part, and that part alone: two by two."""
+    return [read(text, part) for part in parts for read in (_without, _alone)]
+
+
+def _pairs(answers: Sequence[TextScores]) -> list[tuple[TextScores, TextScores]]:
+    return list(zip(answers[::2], answers[1::2], strict=True))
 
 
 def _alone(text: str, part: Part) -> str:
