@@ -74,8 +74,8 @@ def quay(
         "--port", "0", env=environment,
     )  # fmt: skip
     try:
-        found = demo.wait_for(lambda: re.search(r"http://\S+:\d+", demo.errors))
-        yield Quay(found[0], kafka, policy)
+        found = demo.wait_for(lambda: re.search(r"page\s+(http://\S+)", demo.errors), 120)
+        yield Quay(found[1], kafka, policy)
         demo.process.terminate()
         code, _ = demo.finish(60)
         assert code == 0, demo.errors
@@ -240,5 +240,6 @@ def test_trends_and_models_say_what_they_draw(visit: Callable[..., Page]) -> Non
     done(page)
     page = visit("models")
     expect(page.get_by_text("tidegate/compact").first).to_be_visible(timeout=SLOW_MS)
-    expect(drawn(page, "Calibration of toxicity")).to_be_visible(timeout=30_000)
+    page.get_by_text("Calibration on dev rows").scroll_into_view_if_needed()
+    expect(drawn(page, "Calibration of toxicity")).to_be_visible(timeout=SLOW_MS)
     done(page)
