@@ -287,6 +287,17 @@ def database_errors() -> tuple[type[Exception], ...]:
     return (sqlite3.DatabaseError,)
 
 
+def is_away(error: Exception) -> bool:
+    """Whether it says that the server went away: 57P.. is the class of its own shutdowns."""
+    if "psycopg" not in sys.modules:
+        return False
+    import psycopg
+
+    return isinstance(error, psycopg.OperationalError) and (
+        error.sqlstate is None or error.sqlstate.startswith("57P")
+    )
+
+
 def reason_of(error: Exception) -> str:
     """What a database says went wrong, in one line and without the values it was given."""
     told = getattr(getattr(error, "diag", None), "message_primary", None)

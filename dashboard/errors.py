@@ -9,6 +9,10 @@ class ReadModelError(TidegateError):
     """The read model's file cannot be used: locked, newer than we are, disk full, not ours."""
 
 
+class ReadModelAwayError(ReadModelError):
+    """The server that holds the read model does not answer, or not any more: it may come back."""
+
+
 class NotAllowedError(TidegateError):
     """A person tried what their role does not allow."""
 

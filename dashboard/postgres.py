@@ -23,7 +23,7 @@ from psycopg.errors import LockNotAvailable as LockTimeout
 from psycopg.postgres import types
 from psycopg.types.numeric import Int8Dumper
 
-from dashboard.errors import ReadModelError
+from dashboard.errors import ReadModelAwayError, ReadModelError
 from stream.database_url import PostgresUrl
 
 __all__ = [
@@ -426,9 +426,12 @@ def _refused(at: PostgresUrl, exc: psycopg.Error) -> ReadModelError:
     elif re.search(r'database ".*" does not exist', told):
         message = f"there is no database `{at.name or at.user}`"
         hint = f"createdb --owner={at.user or 'USER'} {at.name or 'NAME'}"
-    elif "FATAL" not in told:
-        message = f"no PostgreSQL server answers: {reason.rpartition('failed: ')[2]}"
-        hint = "is it running, and are host and port those of the URL?"
+    elif "FATAL" not in told or re.search("starting up|shutting down|too many clients", told):
+        return ReadModelAwayError(
+            f"no PostgreSQL server answers: {reason.rpartition('failed: ')[2]}",
+            where=str(at),
+            hint="is it running, and are host and port those of the URL?",
+        )
     else:
         message = f"the server does not let us in: {reason}"
         hint = "the server's log has more; pg_hba.conf says who may come from where"

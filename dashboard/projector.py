@@ -21,6 +21,7 @@ from typing import Any, Final
 import structlog
 
 from dashboard.broker_watch import BrokerWatch, Sample
+from dashboard.errors import ReadModelAwayError
 from dashboard.ownership import handed_over
 from dashboard.reading import READ_TOPICS, read_records
 from dashboard.store import Batch, Store
@@ -37,6 +38,7 @@ _FULL_BATCH: Final = 500
 _GATHER_S: Final = 0.1
 _BEAT_S: Final = 1.0
 _TIDY_S: Final = 20.0
+_AWAY_S: Final = 1.0
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 
 log = structlog.get_logger("tidegate.projector")
@@ -347,6 +349,20 @@ def _stop_without_parent(stop: threading.Event) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def _project(settings: Settings, stop: threading.Event) -> None:
+    """Wait for a rebuild to be in its place, then be the projector."""
+    own = settings.dashboard
+    while handed_over(own.database) and not stop.wait(0.1):
+        pass
+    with Store(
+        own.database,
+        retention_posts=own.retention_posts,
+        retention_days=own.retention_days,
+        retention_audit=own.retention_audit,
+    ) as store:
+        Projector(settings, store).run(stop)
+
+
 def main(argv: Sequence[str]) -> int:
     """`python -m dashboard.projector [--with-parent]`; settings come from the environment."""
     stop = threading.Event()
@@ -358,16 +374,14 @@ def main(argv: Sequence[str]) -> int:
         settings = load_settings()
         set_up_logs(settings.log)
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the watch reports what matters
-        dashboard = settings.dashboard
-        while handed_over(dashboard.database) and not stop.wait(0.1):
-            pass
-        with Store(
-            dashboard.database,
-            retention_posts=dashboard.retention_posts,
-            retention_days=dashboard.retention_days,
-            retention_audit=dashboard.retention_audit,
-        ) as store:
-            Projector(settings, store).run(stop)
+        while not stop.is_set():
+            try:
+                _project(settings, stop)
+            except ReadModelAwayError as error:
+                log.warning("read model away", reason=error.message)
+                stop.wait(_AWAY_S)
+            else:
+                break
     except TidegateError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -16,11 +16,12 @@ from typing import Any, Final, Self
 from dashboard.database import (
     Database,
     database_errors,
+    is_away,
     made_again_hint,
     open_to_write,
     reason_of,
 )
-from dashboard.errors import ReadModelError
+from dashboard.errors import ReadModelAwayError, ReadModelError
 from dashboard.outcome_store import AUDITED, Outcomes, put_outcomes
 from dashboard.ownership import handed_over
 from dashboard.projection import DeadLetterRow, PostRow
@@ -459,7 +460,8 @@ def _explained(at: ReadModelAt) -> Iterator[None]:
     try:
         yield
     except database_errors() as exc:
-        raise ReadModelError(
+        kind = ReadModelAwayError if is_away(exc) else ReadModelError
+        raise kind(
             f"the read model cannot be written: {reason_of(exc)}",
             where=str(at),
             hint=made_again_hint(at),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +22,7 @@ import dashboard
 from dashboard import page
 from dashboard.database import driver
 from dashboard.desk import open_desk
-from dashboard.errors import ReadModelError
+from dashboard.errors import ReadModelAwayError, ReadModelError
 from dashboard.outcome_rows import delivery_row, metric_row
 from dashboard.process import environment
 from dashboard.projection import Place, UnreadableRecordError
@@ -32,11 +33,12 @@ from stream.database_url import PostgresUrl, parse_database
 from stream.errors import ConfigError
 from stream.outcomes import DELIVERY_SCHEMA, METRIC_SCHEMA, Delivery, Metric
 from stream.records import encode
-from stream.settings import load_settings, settings_in_force
+from stream.settings import KafkaSettings, load_settings, settings_in_force
 from tests.conftest import RunTidegate
 from tests.dashboard.conftest import NewPlace, batch_of
 from tests.dashboard.history_feed import keep_history
 from tests.dashboard.label_feed import label_of, stream_of
+from tests.dashboard.test_projector import projecting, send, until
 from tests.postgres import PASSWORD, Postgres, missing
 
 START_MS = 1_795_000_000_000
@@ -161,26 +163,30 @@ def test_tables_of_others_are_neither_used_nor_dropped(new_schema: NewPlace) -> 
         db.execute("SELECT * FROM invoices")
 
 
-def test_a_server_that_ends_is_an_error_and_the_next_one_goes_on() -> None:
+def test_a_projector_waits_for_a_server_that_ends_and_goes_on(
+    embedded_topics: KafkaSettings,
+) -> None:
     if (reason := missing()) is not None:
         pytest.skip(reason)
+    now_ms = (int(time.time()) - 600) * 1000
+    made = list(stream_of(90, start_ms=now_ms))
     with tempfile.TemporaryDirectory(prefix="tidegate-postgres-") as folder:
         server = Postgres(Path(folder))
         with server:
             at = server.fresh()
-            store = Store(at)
-            store.apply(batch_of(stream_of(5, start_ms=START_MS)))
-            server.stop()
-            with pytest.raises(ReadModelError, match="cannot be written"):
-                store.apply(batch_of(stream_of(9, start_ms=START_MS)))
-            store.close()
-            server.start()
-            with Store(at) as again:
-                assert sum(again.offsets("labels").values()) == 5
-                again.apply(batch_of(stream_of(9, start_ms=START_MS)))
+            send(embedded_topics, made[:30])
+            with projecting(embedded_topics, at) as projector:
+                until(lambda r: r.size()[0] == 30, at)
+                server.stop()
+                with pytest.raises(ReadModelAwayError, match="no PostgreSQL server answers"):
+                    Store(at)
+                send(embedded_topics, made[30:])
+                server.start()
+                until(lambda r: r.size()[0] == 90, at)
+                assert projector.poll() is None
             with open_reader(at) as reader:
                 assert reader is not None
-                assert reader.size()[0] == 9
+                assert reader.counters()["labels"] == 90
 
 
 def test_many_open_a_new_desk_at_once(new_schema: NewPlace) -> None:
