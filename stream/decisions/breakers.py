@@ -1,21 +1,23 @@
 """The quotas as the role `decide` keeps them: what trips is told, what is used is written down.
 
 Invariant: what is written of a partition knows only of decisions that were delivered, so that a
-restart counts each of the others once.
+restart counts each of the others once; what was published of an alert is not published again.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+
+import msgspec
 
 from stream.decisions.quotas import Quotas, day_of, limits_of, quota_alert
 from stream.decisions.recovery import Past
 from stream.kafka.publisher import Output
 from stream.logs import get_logger
-from stream.outcomes import Decision, Quota
+from stream.outcomes import Alert, Decision, Quota
 from stream.policy import Policy
 from stream.policy.engine import Mode
 from stream.records import encode, rfc3339
@@ -52,9 +54,18 @@ class Breakers:
         policy: the policy in force.
         prefix: of the topics.
         now_ms: the time it is.
+        published: by id, the last state of the quotas' alerts on their topic.
     """
 
-    def __init__(self, policy: Policy, prefix: str, now_ms: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        prefix: str,
+        now_ms: int,
+        published: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._published = published
+        self._given_out: dict[str, str] = {}
         self._alerts = ALERTS.full_name(prefix)
         self._topic = QUOTAS.full_name(prefix)
         self._quotas = Quotas(limits_of(policy), day_of(now_ms))
@@ -81,7 +92,8 @@ class Breakers:
 
     def count(self, partition: int, offset: int, decision: Decision) -> list[Output]:
         """Count the decision on the label at an offset."""
-        return [self._fired(rule) for rule in self._quotas.count(partition, offset, decision)]
+        tripped = self._quotas.count(partition, offset, decision)
+        return [output for rule in tripped for output in self._fired(rule)]
 
     def turn(self, now_ms: int) -> list[Output]:
         """Begin another day, if it is one."""
@@ -90,7 +102,9 @@ class Breakers:
             return []
         freed = self._quotas.turn(day).items()
         outputs = [
-            self._resolved(rule, before, since, "the day is over", now_ms) for rule, since in freed
+            output
+            for rule, since in freed
+            for output in self._resolved(rule, before, since, "the day is over", now_ms)
         ]
         return outputs + self.adopt(self._policy, now_ms)
 
@@ -100,10 +114,10 @@ class Breakers:
         self._shadowed = frozenset()
         day, since = self._quotas.day, dict(self._quotas.tripped)
         tripped, freed = self._quotas.adopt(limits_of(policy), now_ms)
-        return [
-            *(self._fired(rule) for rule in tripped),
-            *(self._resolved(rule, day, since[rule], "it was raised", now_ms) for rule in freed),
-        ]
+        outputs = [output for rule in tripped for output in self._fired(rule)]
+        for rule in freed:
+            outputs += self._resolved(rule, day, since[rule], "it was raised", now_ms)
+        return outputs
 
     def begin(self, partition: int, first: int, past: Past, now_ms: int) -> list[Output]:
         """Begin with a partition at a label's offset, unless its count ends just before it."""
@@ -132,8 +146,9 @@ class Breakers:
         if kept is None or kept.day == self._quotas.day or not kept.tripped:
             return []
         outputs = [
-            self._resolved(rule, kept.day, since, "the day is over", now_ms)
+            output
             for rule, since in kept.tripped.items()
+            for output in self._resolved(rule, kept.day, since, "the day is over", now_ms)
         ]
         cleared = Quota(
             schema=kept.schema,
@@ -171,19 +186,39 @@ class Breakers:
         known.last, known.at_s = state, now_s
         return state
 
-    def _fired(self, rule: str) -> Output:
+    def _fired(self, rule: str) -> list[Output]:
         quotas = self._quotas
         used, limit = quotas.total(rule), quotas.limits.get(rule)
         log.warning("quota reached", rule=rule or "all rules", used=used, quota=limit)
         alert = quota_alert(rule, quotas.day, used=used, limit=limit, since=quotas.tripped[rule])
-        return Output(self._alerts, 0, alert.alert_id.encode(), encode(alert))
+        return self._alert(alert)
 
-    def _resolved(self, rule: str, day: str, since: str, why: str, now_ms: int) -> Output:
+    def _resolved(self, rule: str, day: str, since: str, why: str, now_ms: int) -> list[Output]:
         log.info("quota open again", rule=rule or "all rules", reason=why)
         limit = self._quotas.limits.get(rule)
         resolved = (rfc3339(now_ms), why)
         alert = quota_alert(rule, day, used=limit or 0, limit=limit, since=since, resolved=resolved)
-        return Output(self._alerts, 0, alert.alert_id.encode(), encode(alert))
+        return self._alert(alert)
+
+    def _alert(self, alert: Alert) -> list[Output]:
+        """None where it is published: what was decided before a kill is counted once more.
+
+        A quota that was raised and is reached again on the same day is another episode.
+        """
+        # What was given out may still be on its way.
+        states = {**self._published(), **self._given_out}
+        first, number = alert.alert_id, 1
+        name = first
+        while states.get(name) == "resolved" and (
+            alert.state == "firing" or f"{first}:{number + 1}" in states
+        ):
+            number += 1
+            name = f"{first}:{number}"
+        if states.get(name) == alert.state:
+            return []
+        self._given_out[name] = alert.state
+        record = msgspec.structs.replace(alert, alert_id=name)
+        return [Output(self._alerts, 0, name.encode(), encode(record))]
 
     def _record(self, state: Quota) -> Output:
         return Output(self._topic, state.partition, b"%d" % state.partition, encode(state))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
@@ -105,7 +105,7 @@ class Deciding:
         policy = watch.policy
         self._policy = policy
         self._history = WindowHistory(policy.windows)
-        self._breakers = Breakers(policy, prefix, now_ms())
+        self._breakers = Breakers(policy, prefix, now_ms(), self._published)
 
     # -- from the flow
 
@@ -132,6 +132,10 @@ class Deciding:
                         dead += 1
             outputs += self._breakers.write(self._now_ms())
             return Outcome(outputs, done, dead)
+
+    def _published(self) -> Mapping[str, str]:
+        with self._recovery() as recovery:
+            return recovery.quota_alerts()
 
     def tick(self, assigned: Collection[int], partitions: int) -> list[Output]:
         """What time brings: a changed policy, another day, what other workers have counted.

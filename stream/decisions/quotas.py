@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from stream.outcomes import ALERT_SCHEMA, QUOTA_SCHEMA, STRONG_ACTIONS, Alert, Decision, Quota
+from stream.outcomes import (
+    ALERT_SCHEMA,
+    QUOTA_PREFIX,
+    QUOTA_SCHEMA,
+    STRONG_ACTIONS,
+    Alert,
+    Decision,
+    Quota,
+)
 from stream.policy import Policy, Verdict
 from stream.records import rfc3339
 
@@ -234,8 +242,8 @@ def quota_alert(
         )
     return Alert(
         schema=ALERT_SCHEMA,
-        alert_id=f"quota:{name}:{day}",
-        rule=f"quota:{name}",
+        alert_id=f"{QUOTA_PREFIX}{name}:{day}",
+        rule=f"{QUOTA_PREFIX}{name}",
         kind="pipeline",
         state="firing" if resolved is None else "resolved",
         severity="high",

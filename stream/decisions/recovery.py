@@ -17,17 +17,19 @@ from stream.decisions.readback import Reader, find
 from stream.kafka.ledger import Record
 from stream.kafka.offsets import OffsetRange
 from stream.outcomes import (
+    QUOTA_PREFIX,
     STRONG_ACTIONS,
     Decision,
     Quota,
     Review,
+    decode_alert,
     decode_decision,
     decode_quota,
     decode_review,
 )
 from stream.policy import Subject
 from stream.records import Label, decode_label
-from stream.topics import DECISIONS, LABELS, QUOTAS, REVIEWS
+from stream.topics import ALERTS, DECISIONS, LABELS, QUOTAS, REVIEWS
 
 #: After a kill at most this many labels are read that were decided already. Whoever goes back
 #: further has moved the group's offsets on purpose, and wants new decisions.
@@ -35,6 +37,8 @@ MOST_REPEATED: Final = 50_000
 #: How every decision that allows a post is written.
 _ALLOWED: Final = b'"action":"allow"'
 _LAST_FEW: Final = 500
+#: A quota's alert of today is looked for among so many of the newest alerts.
+_LAST_ALERTS: Final = 5000
 #: Decisions are out of order by no more than a worker had in flight when it was killed.
 _DISORDER: Final = 20_000
 
@@ -47,12 +51,13 @@ class Names:
     decisions: str
     reviews: str
     quotas: str
+    alerts: str
 
     @classmethod
     def of(cls, prefix: str) -> Names:
         """With a prefix."""
         return cls(
-            *(topic.full_name(prefix) for topic in (LABELS, DECISIONS, REVIEWS, QUOTAS)),
+            *(topic.full_name(prefix) for topic in (LABELS, DECISIONS, REVIEWS, QUOTAS, ALERTS)),
         )
 
 
@@ -138,6 +143,21 @@ class Recovery:
         """The last count of a partition's quotas."""
         place = (self._names.quotas, partition)
         return self._last_quota(partition, self._reader.ranges([place])[place])
+
+    def quota_alerts(self) -> dict[str, str]:
+        """By id, the last state of the quotas' alerts that were published."""
+        place = (self._names.alerts, 0)
+        within = self._reader.ranges([place])[place]
+        start = max(within.first, within.end - _LAST_ALERTS)
+        states: dict[str, str] = {}
+        for record in self._reader.read(*place, start, within.end):
+            try:
+                alert = decode_alert(record.value or b"")
+            except msgspec.DecodeError:
+                continue
+            if alert.rule.startswith(QUOTA_PREFIX):
+                states[alert.alert_id] = alert.state
+        return states
 
     def decision_on(self, place: tuple[int, int], decision_id: str) -> Decision | None:
         """The policy's decision with that id, about a post at (partition, offset); None: gone."""

@@ -122,6 +122,8 @@ def _kill(kills: list[tuple[int, int]], policy: Policy) -> None:
         name: outcome(d) for name, d in expected.items()
     }
     assert len(decisions) == 60, "what was decided is not decided again"
+    told = [(alert.alert_id, alert.state) for alert in topics.alerts]
+    assert told == [("quota:insult:2026-11-22", "firing")], "once, whatever is counted again"
 
 
 @settings(
@@ -250,7 +252,11 @@ def test_a_raised_quota_lets_the_rule_act_again(policy: Policy, tmp_path: Path) 
     watch.change(policy_of(tmp_path, RULES.replace("quota: 5", "quota: 7")))
     run(deciding, topics, 6, 8)
     assert [d.action for d in topics.decisions] == ["hide"] * 5 + ["allow"] + ["hide"] * 2
-    assert [a.state for a in topics.alerts] == ["firing", "resolved", "firing"]
+    assert [(a.alert_id, a.state) for a in topics.alerts] == [
+        ("quota:insult:2026-11-22", "firing"),
+        ("quota:insult:2026-11-22", "resolved"),
+        ("quota:insult:2026-11-22:2", "firing"),
+    ], "a second episode of the day has an id of its own"
     assert len({d.policy for d in topics.decisions}) == 2, "the version in force is on each"
 
 
