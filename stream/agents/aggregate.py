@@ -206,7 +206,8 @@ class Aggregation:
         ]
         loop = asyncio.get_running_loop()
         checkpoints = await loop.run_in_executor(pool, self._checkpoints, books)
-        await self._deliver(pool, [self._windows(*made) for made in checkpoints])
+        changes = [self._changes(*made) for made in checkpoints]
+        await self._deliver(pool, [*changes, self._windows(checkpoints)])
         await self._deliver(pool, [self._markers(*made) for made in checkpoints])
         self._ledger.confirm(spans)
         self.counted.checkpoints += 1
@@ -221,16 +222,25 @@ class Aggregation:
             made.append((book, checkpoint, [encode(metric) for metric in checkpoint.metrics]))
         return made
 
-    def _windows(self, book: Book, made: Checkpoint, metrics: list[bytes]) -> list[Output]:
+    def _changes(self, book: Book, made: Checkpoint, _: list[bytes]) -> list[Output]:
         if not self._books.is_current(book):
             return []  # the partition's next owner counts these records
-        changes = [
+        return [
             Output(self._names.changelog, book.partition, change.key, to_changelog(change))
             for change in made.cells
         ]
-        return changes + [
-            Output(self._names.metrics, 0, _metric_key(metric), value)
-            for metric, value in zip(made.metrics, metrics, strict=True)
+
+    def _windows(self, made: list[tuple[Book, Checkpoint, list[bytes]]]) -> list[Output]:
+        """Earlier windows first, of all partitions: a backlog moves the alerts' clock in order."""
+        metrics = [
+            (metric, value)
+            for book, checkpoint, values in made
+            if self._books.is_current(book)
+            for metric, value in zip(checkpoint.metrics, values, strict=True)
+        ]
+        metrics.sort(key=lambda each: each[0].start + each[0].width_s)
+        return [
+            Output(self._names.metrics, 0, _metric_key(metric), value) for metric, value in metrics
         ]
 
     def _markers(self, book: Book, made: Checkpoint, _: list[bytes]) -> list[Output]:

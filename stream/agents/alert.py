@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -20,10 +20,11 @@ from faust.types import TP
 from stream.agents.alert_evidence import examples_of
 from stream.agents.alert_probe import Probe
 from stream.agents.alert_recall import Recalled, recall
+from stream.agents.alert_watermark import Watch
 from stream.alerts.evaluator import Outcome
-from stream.alerts.load import load_rules
 from stream.alerts.memory import written_hours, written_state
 from stream.alerts.rules import PipelineRule, RuleSet
+from stream.alerts.watch import RulesWatch
 from stream.kafka.ledger import Span
 from stream.kafka.publisher import Output
 from stream.logs import get_logger
@@ -50,12 +51,12 @@ _AHEAD_S: Final = 120
 
 def attach(app: TidegateApp) -> None:
     """Add the agent."""
-    rules: RuleSet = app.prepared if app.prepared is not None else prepare(app.settings)
+    watch: RulesWatch = app.prepared if app.prepared is not None else prepare(app.settings)
 
     @app.agent(app.inputs, name="alert")
     async def alert(stream: Any) -> None:
         await app.learn_limits()
-        agent = AlertAgent(app, rules)
+        agent = AlertAgent(app, watch)
         app.progress = lambda: agent.seen
         unacknowledged = stream.noack()
         async with asyncio.TaskGroup() as group:
@@ -66,14 +67,14 @@ def attach(app: TidegateApp) -> None:
                 await unacknowledged.ack(event)
 
 
-def prepare(settings: Settings) -> RuleSet:
-    """The rules.
+def prepare(settings: Settings) -> RulesWatch:
+    """The rules, and what looks whether their file changed.
 
     Raises:
         ConfigError: the file cannot be read.
         PolicyError: with every mistake in it.
     """
-    return load_rules(settings.alerts.path)
+    return RulesWatch(settings.alerts.path, reload_s=settings.alerts.reload_s)
 
 
 class AlertAgent:
@@ -81,12 +82,13 @@ class AlertAgent:
 
     Args:
         app: the role's app.
-        rules: the rules.
+        rules: in force.
     """
 
-    def __init__(self, app: TidegateApp, rules: RuleSet) -> None:
+    def __init__(self, app: TidegateApp, rules: RulesWatch) -> None:
         self._app = app
-        self._rules = rules
+        self._watch = rules
+        self._told: str | None = None
         self._publisher = app.publisher()
         self._metrics = TP(app.full_name(METRICS), 0)
         self._turn = asyncio.Lock()
@@ -95,9 +97,8 @@ class AlertAgent:
         self._done: deque[Span] = deque()
         self._waiting = 0
         self._remembered_s = 0.0
-        self._probe: Probe | None = None
-        if any(isinstance(rule, PipelineRule) and rule.on for rule in rules.rules):
-            self._probe = Probe(app.settings)
+        self._probe = Probe(app.settings, lambda: _asks(self._rules))
+        self._under_way = Watch(app.settings)
         #: How many records and beats there were: the watchdog looks whether it grows.
         self.seen = 0
 
@@ -105,11 +106,16 @@ class AlertAgent:
         """Move the clock and look at the pipeline, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._clock())
-            if self._probe is not None:
-                group.create_task(self._probe.run())
+            group.create_task(self._probe.run())
+            group.create_task(self._under_way.run())
+
+    @property
+    def _rules(self) -> RuleSet:
+        return self._watch.rules
 
     async def put(self, spans: Sequence[Span]) -> None:
         """Evaluate what was read."""
+        await self._under_way.looked()
         async with self._turn:
             for span in spans:
                 if not self._app.ledger.take(span):
@@ -126,16 +132,41 @@ class AlertAgent:
             await self._remember_if_due()
 
     async def _clock(self) -> None:
+        await self._under_way.looked()
         while True:
             await asyncio.sleep(_BEAT_S)
             async with self._turn:
                 self.seen += 1
+                await self._reload()
                 recalled = await self._at_work()
-                if recalled is not None and self._caught_up(recalled):
-                    self._tell(recalled)
-                    recalled.evaluator.begin(time.time())
-                    await self._publish(recalled, recalled.evaluator.advance(time.time()))
+                if recalled is not None:
+                    self._probe.tell(recalled.evaluator)
+                    await self._publish(recalled, self._due(recalled))
                 await self._remember_if_due()
+
+    def _due(self, recalled: Recalled) -> Iterator[Outcome]:
+        """What the wall clock brings: to the pipeline's rules always, to the others if it may."""
+        now, evaluator = time.time(), recalled.evaluator
+        yield from evaluator.watch(now)
+        end = self._app.consumer.highwater(self._metrics)
+        clock = self._under_way.clock(recalled.places.next_offset, now, self._rules.grace_s)
+        if clock is not None and end is not None and end <= recalled.places.next_offset:
+            evaluator.begin(clock)
+            yield from evaluator.advance(clock)
+
+    async def _reload(self) -> None:
+        """Take over a changed file, as a restart would: with what is remembered and published."""
+        before = self._rules
+        if await asyncio.to_thread(self._watch.poll):
+            log.info("alert rules reloaded", rules=len(self._rules.rules), before=len(before.rules))
+            if self._recalled is not None and self._generation == self._app.consumer_generation_id:
+                await self._remember(self._recalled)
+            self._forget()
+        error = self._watch.error
+        told = None if error is None else str(error)
+        if told is not None and told != self._told:
+            log.error("alert rules not reloaded", reason=told, in_force=len(self._rules.rules))
+        self._told = told
 
     async def _at_work(self) -> Recalled | None:
         """What is known, read back when the partition has become ours; None: it is not ours."""
@@ -160,18 +191,7 @@ class AlertAgent:
         self._done.clear()
         self._waiting = 0
 
-    def _caught_up(self, recalled: Recalled) -> bool:
-        """Whether what the clock says can be believed: nothing is on its way to `metrics`."""
-        end = self._app.consumer.highwater(self._metrics)
-        behind = self._probe is not None and self._probe.behind
-        return end is not None and end <= recalled.places.next_offset and not behind
-
-    def _tell(self, recalled: Recalled) -> None:
-        if self._probe is not None:
-            self._probe.tell(recalled.evaluator)
-
     async def _evaluate(self, recalled: Recalled, span: Span) -> None:
-        self._tell(recalled)
         for record in span.records:
             await self._take(recalled, record.offset, record.value)
 
@@ -182,7 +202,8 @@ class AlertAgent:
         metric = metric_of(value)
         evaluator = recalled.evaluator
         if metric is not None and metric.start <= time.time() + _AHEAD_S:
-            await self._publish(recalled, evaluator.add(metric))
+            hold = self._under_way.holds(offset)
+            await self._publish(recalled, evaluator.add(metric, hold=hold))
         recalled.places.read(offset, evaluator.state.tick, self._rules.longest_s)
 
     async def _publish(self, recalled: Recalled, outcomes: Iterable[Outcome]) -> None:
@@ -234,6 +255,11 @@ class AlertAgent:
     async def _send(self, outputs: Sequence[Output]) -> None:
         packed = self._publisher.pack(outputs, time.time_ns() // 1_000_000)
         await self._publisher.confirm(await self._publisher.send(packed))
+
+
+def _asks(rules: RuleSet) -> bool:
+    """Whether any rule is about the pipeline."""
+    return any(isinstance(rule, PipelineRule) and rule.on for rule in rules.rules)
 
 
 def metric_of(value: bytes | None) -> Metric | None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -29,14 +30,12 @@ from stream.topics import DEAD_LETTERS, POSTS, QUOTAS
 log = get_logger(__name__)
 
 _EVERY_S: Final = 10.0
+#: Rules may change while nobody asks.
+_IDLE_S: Final = 1.0
 #: The share of dead letters is taken over so long a time, and of no fewer posts.
 _RATE_S: Final = 120.0
 _LEAST_POSTS: Final = 20
-#: Labelling or counting so many records behind: what is not in the metrics may still come.
-_BEHIND_RECORDS: Final = 2000
 _QUOTA_RECORDS: Final = 20
-#: The roles that stand between a post and its metrics.
-_BEFORE_US: Final = ("label", "aggregate")
 
 Observed = list[tuple[PipelineMeasure, str, float, float]]
 
@@ -46,18 +45,21 @@ class Probe:
 
     Args:
         settings: all of them.
+        wanted: whether any rule asks.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, wanted: Callable[[], bool]) -> None:
         self._settings = settings
+        self._wanted = wanted
         self._counts: deque[tuple[float, int, int]] = deque()
         self._observed: Observed = []
-        #: Whether posts are on their way to the metrics for longer than usual.
-        self.behind = False
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
+            if not self._wanted():
+                await asyncio.sleep(_IDLE_S)
+                continue
             try:
                 self._observed += await asyncio.to_thread(self.look)
             except TidegateError as exc:
@@ -94,7 +96,6 @@ class Probe:
     def _lags(self) -> dict[str, int]:
         """By group how many records it is behind in what its role reads."""
         settings, lags = self._settings, {}
-        behind = 0
         with open_admin(settings.kafka) as admin:
             for name in available():
                 role = role_named(name)
@@ -104,9 +105,6 @@ class Probe:
                     if all(row.committed is None for row in lag.partitions):
                         continue  # nobody ever played this role here
                     lags[group] = lag.lag
-                    if name in _BEFORE_US:
-                        behind = max(behind, lag.lag)
-        self.behind = behind > _BEHIND_RECORDS
         return lags
 
     def _dead_letter_rate(self, at: float, scanner: Scanner) -> float | None:

@@ -8,12 +8,13 @@
 Invariant: what comes out depends on the metrics that were there when a tick was due, on the
 rules, and on what was published before (`History`), and on nothing else: no clock, no chance,
 no order of metrics within a tick. A tick is due `grace_s` after its time, by the newest metric or
-by `advance`; it is evaluated once.
+by `advance`; it is evaluated once. The pipeline's rules have ticks of their own (`watch`): a
+pipeline that stands still brings no metrics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -22,7 +23,7 @@ import msgspec
 from stream.aggregates.merge import ALL
 from stream.alerts.change import SEASON_HOURS, Candidate, Learnt, candidates, finished_hour, learn
 from stream.alerts.episodes import Episodes, Transition
-from stream.alerts.history import History, written
+from stream.alerts.history import Clock, History, written
 from stream.alerts.new_term import new_term_readings
 from stream.alerts.reading import SEVERAL, Reading, group_fields
 from stream.alerts.rules import (
@@ -94,8 +95,13 @@ class Evaluator:
         self.finished: list[tuple[str, int, dict[str, float]]] = []
         self._history = history if history is not None else History()
         self._episodes = Episodes(self.state.standings, self._history)
-        self._since = self.state.tick if self.state.tick is not None else -1
+        self._since: dict[Clock, int] = {
+            "metrics": -1 if self.state.tick is None else self.state.tick,
+            "pipeline": -1 if self.state.looked is None else self.state.looked,
+        }
         self._on = tuple(rule for rule in rules.rules if rule.on)
+        self._pipeline = tuple(rule for rule in self._on if isinstance(rule, PipelineRule))
+        self._of_metrics = tuple(rule for rule in self._on if not isinstance(rule, PipelineRule))
         self.store = Store(_wanted(self._on))
         self._forget_other_rules()
 
@@ -116,13 +122,16 @@ class Evaluator:
         """Know a metric that was evaluated before: of the windows before a restart."""
         self.store.add(metric)
 
-    def add(self, metric: Metric) -> list[Outcome]:
-        """Take a metric in; what it makes due comes first, so that order within a tick is none."""
+    def add(self, metric: Metric, *, hold: bool = False) -> list[Outcome]:
+        """Take a metric in; what it makes due comes first, so that order within a tick is none.
+
+        With `hold` it makes nothing due: the metrics of other partitions are still to come.
+        """
         state = self.state
         if state.tick is None:
             state.tick = state.began = metric.start // TICK_S * TICK_S
         outcomes: list[Outcome] = []
-        if metric.start > state.newest:
+        if metric.start > state.newest and not hold:
             state.newest = metric.start
             outcomes = self.advance(metric.start)
         if metric.start + metric.width_s > state.tick - self.rules.longest_s:
@@ -153,13 +162,31 @@ class Evaluator:
             state.tick = tick
         return outcomes
 
+    def watch(self, clock: float) -> list[Outcome]:
+        """Evaluate the pipeline's rules at every tick that is due at this time on the wall clock."""
+        state = self.state
+        until = int(clock) // TICK_S * TICK_S
+        # Nothing was observed while nobody was there, and what was before is too old.
+        if state.looked is None or until - state.looked > _HOUR_S:
+            state.looked = until - _OBSERVATION_S
+        outcomes: list[Outcome] = []
+        while state.looked < until:
+            tick = state.looked + TICK_S
+            self._history.follow(state.standings, "pipeline", self._since["pipeline"], tick)
+            for rule in self._pipeline:
+                if tick % rule.step_s == 0:
+                    readings = self._observed(rule, tick)
+                    outcomes += self._stepped(rule, readings, tick, quiet=False)
+            state.looked = tick
+        return outcomes
+
     # -- one tick
 
     def _evaluate(self, tick: int) -> list[Outcome]:
         state = self.state
-        self._history.follow(state.standings, self._since, tick)
+        self._history.follow(state.standings, "metrics", self._since["metrics"], tick)
         quiet = tick < state.quiet_until
-        due = [rule for rule in self._on if tick % rule.step_s == 0]
+        due = [rule for rule in self._of_metrics if tick % rule.step_s == 0]
         seen = {
             rule.id: candidates(
                 rule,
@@ -176,9 +203,7 @@ class Evaluator:
         outcomes = self._orphans(tick)
         for rule in due:
             readings = self._readings(rule, tick, seen.get(rule.id, {}), found)
-            hushed = quiet or (rule.quiet is not None and rule.quiet.covers(tick, rule.severity))
-            moved = self._episodes.step(rule, readings, tick, quiet=hushed)
-            outcomes += [self._outcome(rule, transition, tick) for transition in moved]
+            outcomes += self._stepped(rule, readings, tick, quiet=quiet)
             if isinstance(rule, ChangeRule):
                 apart = self._episodes.active(rule)
                 learn(rule, state.learnt[rule.id], tick, seen[rule.id], apart)
@@ -186,6 +211,13 @@ class Evaluator:
             self._finish_hour(tick)
         self.store.forget(tick - self.rules.longest_s)
         return outcomes
+
+    def _stepped(
+        self, rule: Rule, readings: Mapping[str, Reading], tick: int, *, quiet: bool
+    ) -> list[Outcome]:
+        hushed = quiet or (rule.quiet is not None and rule.quiet.covers(tick, rule.severity))
+        moved = self._episodes.step(rule, readings, tick, quiet=hushed)
+        return [self._outcome(rule, transition, tick) for transition in moved]
 
     def _discoveries(
         self, tick: int, seen: dict[str, dict[str, Candidate]], *, quiet: bool
@@ -239,13 +271,17 @@ class Evaluator:
                     rule, self.store, tick, active, known=known, began=state.began
                 )
             case PipelineRule():
-                newest = state.observed.get(rule.measure, {})
-                fresh = {
-                    part: value
-                    for part, (at, value) in newest.items()
-                    if at > tick - _OBSERVATION_S
-                }
-                return pipeline_readings(rule, fresh, active)
+                return self._observed(rule, tick)
+
+    def _observed(self, rule: PipelineRule, tick: int) -> dict[str, Reading]:
+        newest = self.state.observed.get(rule.measure, {})
+        # Not what was seen later than the tick, where ticks are made up for after a start.
+        fresh = {
+            part: value
+            for part, (at, value) in newest.items()
+            if tick - _OBSERVATION_S < at < tick + TICK_S
+        }
+        return pipeline_readings(rule, fresh, self._episodes.active(rule))
 
     def _finish_hour(self, tick: int) -> None:
         hour = tick // _HOUR_S - 1

@@ -52,20 +52,24 @@ def run_test(rules: RuleSet, test: RuleTest) -> TestOutcome:
     evaluator = Evaluator(replace(rules, rules=(awake,)))
     alerts: list[Alert] = []
     at = _BEGIN
+    of_pipeline = isinstance(awake, PipelineRule)
+
+    def advance(to: int) -> list[Alert]:
+        outcomes = evaluator.watch(to) if of_pipeline else evaluator.advance(to + rules.grace_s)
+        return [outcome.alert for outcome in outcomes]
+
     for number, window in enumerate(test.windows):
-        alerts += [o.alert for o in evaluator.advance(at + rules.grace_s)]
+        alerts += advance(at)
         if isinstance(awake, PipelineRule):
-            if number == 0:
-                evaluator.state.tick = evaluator.state.began = at
             if "value" in window:
                 evaluator.observe(awake.measure, test.group, window["value"], at + 1)
         elif number == 0 or window.get("posts", 0):
             for metric in _metrics(awake, test, window, at, number):
                 alerts += [o.alert for o in evaluator.add(metric)]
         at += test.width_s
-    alerts += [o.alert for o in evaluator.advance(at + rules.grace_s)]
-    if not isinstance(awake, PipelineRule) and awake.kind != "silence":
-        alerts += [o.alert for o in evaluator.advance(at + rules.grace_s + _AFTER_S)]
+    alerts += advance(at)
+    if not of_pipeline and awake.kind != "silence":
+        alerts += advance(at + _AFTER_S)
     return TestOutcome(test, tuple(alerts))
 
 

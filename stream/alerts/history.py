@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Literal
 
 from stream.alerts.reading import group_of
 from stream.alerts.state import Standing
-from stream.outcomes import Alert
+from stream.outcomes import QUOTA_PREFIX, Alert
 from stream.records import rfc3339
 from stream.times import timestamp_ms
 
@@ -27,20 +28,35 @@ def written(at: int) -> str:
     return rfc3339(at * 1000)
 
 
+#: Which of the two clocks an alert is on: that of the metrics, or that of the pipeline.
+Clock = Literal["metrics", "pipeline"]
+
+
+def clock_of(kind: str) -> Clock:
+    """The clock that a kind of rule is evaluated on."""
+    return "pipeline" if kind == "pipeline" else "metrics"
+
+
 class History:
-    """Published alerts by rule and group, to be followed tick by tick."""
+    """Published alerts by rule and group, to be followed tick by tick.
+
+    Tests, and the quotas' alerts, which the role `decide` fires and resolves, are none of ours.
+    """
 
     def __init__(self, alerts: Iterable[Alert] = ()) -> None:
         self._last: dict[tuple[str, str], int] = {}
-        self._ahead: dict[int, list[Alert]] = defaultdict(list)
+        self._ahead: dict[Clock, dict[int, list[Alert]]] = {
+            "metrics": defaultdict(list),
+            "pipeline": defaultdict(list),
+        }
         #: By id, the record with which an episode that is still open fired.
         self.published: dict[str, Alert] = {}
         for alert in alerts:
-            if alert.test:
+            if alert.test or alert.rule.startswith(QUOTA_PREFIX):
                 continue
             at, key = moment(alert.at), (alert.rule, group_of(alert.group))
             self._last[key] = max(at, self._last.get(key, at))
-            self._ahead[at].append(alert)
+            self._ahead[clock_of(alert.kind)][at].append(alert)
             if alert.state == "firing":
                 self.published[alert.alert_id] = alert
             else:
@@ -50,12 +66,15 @@ class History:
         """Whether what happens to the group at this tick has been published."""
         return tick <= self._last.get(key, tick - 1)
 
-    def follow(self, standings: dict[tuple[str, str], Standing], since: int, tick: int) -> None:
-        """Bring the standings to what was published after `since`, up to and with `tick`."""
-        if not self._ahead:
+    def follow(
+        self, standings: dict[tuple[str, str], Standing], clock: Clock, since: int, tick: int
+    ) -> None:
+        """Bring a clock's standings to what was published after `since`, up to and with `tick`."""
+        ahead = self._ahead[clock]
+        if not ahead:
             return
-        for at in sorted(at for at in self._ahead if at <= tick):
-            for alert in self._ahead.pop(at):
+        for at in sorted(at for at in ahead if at <= tick):
+            for alert in ahead.pop(at):
                 if at > since:
                     _apply(standings, alert, at)
 

@@ -48,7 +48,7 @@ class State(msgspec.Struct):
 
     `tick` is the last one evaluated, `began` the first ever; `quiet_until`: until then metrics
     teach and nothing fires. `observed` is the newest value of each pipeline measure and part,
-    with its time.
+    with its time, and `looked` the last tick at which the pipeline's rules were evaluated.
     """
 
     tick: int | None = None
@@ -62,6 +62,7 @@ class State(msgspec.Struct):
     heard: dict[str, dict[str, Heard]] = msgspec.field(default_factory=dict)
     known: dict[str, dict[str, Known]] = msgspec.field(default_factory=dict)
     observed: dict[str, dict[str, tuple[int, float]]] = msgspec.field(default_factory=dict)
+    looked: int | None = None
 
 
 #: Means by hour and series of each change rule; stored hour by hour, apart from the state.

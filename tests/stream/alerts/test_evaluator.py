@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.alerts.evaluator import Evaluator
-from stream.alerts.history import History, moment
+from stream.alerts.history import History, moment, written
 from stream.alerts.load import parse_rules
 from stream.alerts.memory import Places, read_hours, read_state, written_hours, written_state
 from stream.alerts.rules import PipelineMeasure, RuleSet, ThresholdRule
+from stream.decisions.quotas import quota_alert
 from stream.outcomes import Alert, Metric
 from stream.records import encode
 from tests.stream.alerts.streams import BEGIN, metric, sketch, waves
@@ -238,22 +239,56 @@ def test_the_pipeline_is_watched_without_any_metric() -> None:
     evaluator = Evaluator(
         rules_of("rules: [{id: lag, kind: pipeline, measure: lag, over: 100, for: 20s}]")
     )
-    evaluator.begin(BEGIN)
     alerts: list[Alert] = []
     for n in range(30):
         lag = 500.0 if 5 <= n < 12 else 10.0
         evaluator.observe(PipelineMeasure.LAG, "tidegate", lag, BEGIN + 10 * n)
-        alerts += [o.alert for o in evaluator.advance(BEGIN + 10 * n + 5)]
+        alerts += [o.alert for o in evaluator.watch(BEGIN + 10 * n + 5)]
+        assert evaluator.advance(BEGIN + 10 * n + 5) == [], "no metric, no clock of theirs"
     assert story(alerts) == [("lag", "firing", 70), ("lag", "resolved", 120)]
     assert alerts[0].summary == "Records behind 500 in tidegate, over 100"
 
 
 def test_what_is_not_observed_any_more_neither_fires_nor_resolves() -> None:
     evaluator = Evaluator(rules_of("rules: [{id: lag, kind: pipeline, measure: lag, over: 100}]"))
-    evaluator.begin(BEGIN)
+    evaluator.watch(BEGIN)
     evaluator.observe(PipelineMeasure.LAG, "tidegate", 500, BEGIN + 5)
-    states = [o.alert.state for o in evaluator.advance(BEGIN + 3600)]
+    states = [o.alert.state for o in evaluator.watch(BEGIN + 3600)]
     assert states == ["firing"]
+
+
+def test_the_pipeline_is_watched_while_the_metrics_stand_still() -> None:
+    """Who is behind brings no metrics, and with them the other rules' clock."""
+    rules = rules_of(
+        "rules: [{id: lag, kind: pipeline, measure: lag, over: 100, cool_down: 0s},"
+        " {id: a, kind: threshold, measure: posts, over: 5, window: 10s}]"
+    )
+    evaluator = Evaluator(rules)
+    follow(evaluator, [metric(BEGIN, 1)], None)
+    evaluator.observe(PipelineMeasure.LAG, "tidegate", 500, BEGIN + 100)
+    (fired,) = [o.alert for o in evaluator.watch(BEGIN + 105)]
+    assert (fired.rule, moment(fired.at)) == ("lag", BEGIN + 100)
+    # After a kill: neither clock knows the alert yet, and both have to follow it in their own time.
+    state = Evaluator(rules).state
+    state.tick, state.looked = BEGIN, BEGIN
+    again = Evaluator(rules, state, History([fired]))
+    again.observe(PipelineMeasure.LAG, "tidegate", 500, BEGIN + 100)
+    late = follow(again, [metric(BEGIN + 10 * n, 1) for n in range(5)], None)
+    late += [o.alert for o in again.watch(BEGIN + 125)]
+    assert late == []
+    again.observe(PipelineMeasure.LAG, "tidegate", 0, BEGIN + 130)
+    (resolved,) = [o.alert for o in again.watch(BEGIN + 145)]
+    assert (resolved.alert_id, resolved.state) == (fired.alert_id, "resolved")
+
+
+def test_an_alert_of_a_quota_is_none_of_ours() -> None:
+    """The role `decide` fires and resolves it; a restart must not take it for a rule that is gone."""
+    fired = quota_alert("insult", "2027-01-15", used=3, limit=3, since=written(BEGIN + 5))
+    rules = rules_of("rules: [{id: a, kind: threshold, measure: posts, over: 5, window: 10s}]")
+    evaluator = Evaluator(rules, history=History([fired]))
+    alerts = follow(evaluator, [metric(BEGIN + 10 * n, 1) for n in range(9)], BEGIN + 200)
+    assert alerts == []
+    assert evaluator.watch(BEGIN + 200) == []
 
 
 def test_an_alert_whose_rule_is_gone_resolves() -> None:
