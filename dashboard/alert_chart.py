@@ -32,7 +32,7 @@ def episode_chart(series: Series, alert: Alert, started_s: int, ended_s: int, *,
     )
     line = (
         alt.Chart(data)
-        .mark_line(color=SKY if dark else BLUE, strokeWidth=2, interpolate="step-after")
+        .mark_line(color=SKY if dark else BLUE, strokeWidth=2, interpolate="step-before")
         .encode(
             x=alt.X(
                 "at:T",

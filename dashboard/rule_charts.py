@@ -28,6 +28,9 @@ def matches_chart(hours: Sequence[RuleHour], from_s: int, to_s: int, *, dark: bo
             "when": f"{datetime.fromtimestamp(start, UTC):%Y-%m-%d %H:%M UTC}",
             "mode": mode,
             "matches": found.get((start, mode), 0),
+            "below": 0 if mode == "live" else found.get((start, "live"), 0),
+            "top": found.get((start, "live"), 0)
+            + (0 if mode == "live" else found.get((start, mode), 0)),
         }
         for start in range(from_s, to_s, HOUR_S)
         for mode in ("live", "shadow")
@@ -37,7 +40,7 @@ def matches_chart(hours: Sequence[RuleHour], from_s: int, to_s: int, *, dark: bo
     )
     chart = (
         alt.Chart(pd.DataFrame(rows))
-        .mark_bar(binSpacing=1)
+        .mark_rect(stroke=None)
         .encode(
             x=alt.X(
                 "at:T",
@@ -47,12 +50,13 @@ def matches_chart(hours: Sequence[RuleHour], from_s: int, to_s: int, *, dark: bo
             ),
             x2="end:T",
             y=alt.Y(
-                "matches:Q",
+                "top:Q",
                 title="posts an hour",
                 # Without one match there is no scale to choose.
                 scale=alt.Scale(domain=[0, max(highest, 4)]),
                 axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"),
             ),
+            y2="below:Q",
             color=alt.Color(
                 "mode:N",
                 title=None,

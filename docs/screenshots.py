@@ -16,6 +16,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 _READY: Final = "[data-testid='stApp'][data-test-script-state='notRunning']"
+#: Nothing on the page is being drawn anew.
+_SETTLED: Final = "() => !document.querySelector('[data-stale=true]')"
 #: What is looked at: a file's name and the address. Ranges are as long as a demo has run.
 PAGES: Final = {
     "live": "?range=15+min",
@@ -29,16 +31,19 @@ PAGES: Final = {
 }
 #: Of these also as a phone shows them.
 _PHONE: Final = ("live", "alerts")
+#: A busy machine takes its time.
+_PATIENCE_MS: Final = 120_000
 _DESK_SIZE: Final = (1280, 800)
 _PHONE_SIZE: Final = (390, 844)
 
 
 def take(page: Page, address: str, file: Path, wait_s: float) -> None:
     """Open a page, let its charts draw, and keep what is in the window."""
-    page.goto(address, wait_until="domcontentloaded")
-    page.wait_for_selector(_READY, timeout=60_000)
+    page.goto(address, wait_until="domcontentloaded", timeout=_PATIENCE_MS)
+    page.wait_for_selector(_READY, timeout=_PATIENCE_MS)
     page.wait_for_timeout(int(wait_s * 1000))
-    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    page.wait_for_function(_SETTLED, timeout=_PATIENCE_MS)
+    shot = Image.open(io.BytesIO(page.screenshot(timeout=_PATIENCE_MS))).convert("RGB")
     shot.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
