@@ -222,6 +222,7 @@ def test_the_system_page_knows_every_role_and_how_the_models_run(
 ) -> None:
     page = visit("system")
     roles = grid(page, "Each role of the workers")
+    expect(roles).to_be_attached(timeout=2 * SLOW_MS)
     for role in ("label", "decide", "aggregate", "alert", "hooks/demo"):
         expect(roles).to_contain_text(role, timeout=SLOW_MS)
     expect(roles).to_contain_text("✓")
