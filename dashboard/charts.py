@@ -27,6 +27,7 @@ GREY: Final = "#9AA5AD"
 HEIGHT: Final = 168
 TALL: Final = 190
 _TOP_LANGUAGES: Final = 7
+_WORDED_WAVES: Final = 3
 
 
 def abuse_chart(buckets: Sequence[Bucket], waves: Sequence[Wave]) -> Any:
@@ -55,7 +56,11 @@ def _marks(waves: Sequence[Wave]) -> Any:
             "from": [_utc(wave.from_s) for wave in waves],
             "to": [_utc(wave.to_s) for wave in waves],
             "middle": [_utc((wave.from_s + wave.to_s) // 2) for wave in waves],
-            "word": [f"wave {wave.share:.0%}" for wave in waves],
+            # Side by side more than a few words would run into each other.
+            "word": [
+                f"{'wave ' if len(waves) <= _WORDED_WAVES else ''}{wave.share:.0%}"
+                for wave in waves
+            ],
         }
     )
     band = (

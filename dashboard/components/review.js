@@ -294,7 +294,7 @@ function bar(state, data) {
   line.setAttribute("role", "status");
   if (state.busy) line.textContent = "Writing to the reviews topic…";
   else if (state.late) line.textContent = "No answer yet. The same key again does no harm: it is the same review.";
-  else line.textContent = `Yours until ${data.until}${data.undo ? ` · last: ${data.undo}` : ""}`;
+  else line.textContent = `Yours while this page is open, until ${data.until} at least${data.undo ? ` · last: ${data.undo}` : ""}`;
   made.append(line);
   return made;
 }
