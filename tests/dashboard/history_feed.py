@@ -65,8 +65,10 @@ def keep_history(path: ReadModelAt, made: Sequence[Made] | None = None) -> list[
         store.apply(Batch(dead_letters=letters))
         store.sample_backlog([PartitionBacklog(0, 120, 100, 20)], now_ms)
         detail = {"kafka": "127.0.0.1:9092", "records_per_s": 12.0, "behind": 0}
-        store.beat("projector", "reading", now_ms, detail)
-        store.beat("broker", "ready", now_ms, detail | {"brokers": ["b:1"]})
+        # Now, not when this began: a page calls what is ten seconds old frozen.
+        beat_ms = time.time_ns() // 1_000_000
+        store.beat("projector", "reading", beat_ms, detail)
+        store.beat("broker", "ready", beat_ms, detail | {"brokers": ["b:1"]})
     return made
 
 
