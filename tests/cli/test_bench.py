@@ -15,7 +15,7 @@ def test_bench_stream_gives_every_figure_and_holds_the_line(
     posts.write_text(
         "".join(json.dumps({"id": f"p{n}", "text": f"post {n}"}) + "\n" for n in range(50))
     )
-    options = ("--posts", str(posts), "--events", "2000", "--rounds", "1")
+    options = ("--posts", str(posts), "--events", "500", "--rounds", "1")
     done = run_tidegate("bench", "stream", *options, "--json", timeout_s=150)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -23,7 +23,7 @@ def test_bench_stream_gives_every_figure_and_holds_the_line(
         assert result[name] > 0
     expected = result["worker"] / result["aiokafka"]
     assert abs(result["ratio_aiokafka"] - expected) < 0.01
-    assert result["events"] == 2000
+    assert result["events"] == 500
 
 
 def test_bench_model_with_a_line_that_cannot_be_held_exits_with_3(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,14 @@ from stream.kafka.client import kafka_python_config
 from stream.kafka.offsets import offset_ranges
 from stream.records import decode_dead_letter, decode_label
 from stream.settings import KafkaSettings
-from tests.conftest import TIDEGATE, RunTidegate, clean_environment, kafka_environment
+from tests.conftest import (
+    TIDEGATE,
+    Broker,
+    RunTidegate,
+    clean_environment,
+    kafka_environment,
+    topics_on,
+)
 from tests.stream.sources.bad_lines import BAD_KINDS, MEGABYTE, ODD_BUT_GOOD, good_lines, mixed_file
 
 NULL = {"TIDEGATE_MODELS__PRESET": "null"}
@@ -123,8 +131,17 @@ def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
 
 
 def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path) -> None:
-    """Every kind of bad line among the good ones: all accounted for, exit code 0."""
-    content = mixed_file(1000) + b"\n".join([MEGABYTE, *ODD_BUT_GOOD])
+    """Every kind of bad line among the good ones: all accounted for, exit code 0.
+
+    And abuse among them: decided by the starter pack, delivered, every signature verified.
+    """
+    abuse = [
+        msgspec.json.encode({"id": f"p{n}", "author": f"a{n}", "text": text})
+        for n, text in enumerate(
+            f"You worthless idiot, nobody wants you here, go away. {number}" for number in range(12)
+        )
+    ]
+    content = mixed_file(300) + b"\n".join([*abuse, MEGABYTE, *ODD_BUT_GOOD])
     (tmp_path / "mixed.jsonl.gz").write_bytes(gzip.compress(content))
 
     demo = start_demo(
@@ -134,7 +151,7 @@ def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path
     code, result = demo.finish(170)
 
     assert code == 0, demo.errors
-    good = 1000 + len(ODD_BUT_GOOD)
+    good = 300 + len(abuse) + len(ODD_BUT_GOOD)
     # The line of 1 MB is more than a broker takes: a dead letter, where `label` would cut it.
     assert result["posts_in"] == good + len(BAD_KINDS) + 1
     assert (result["labelled"], result["dead_lettered"]) == (good, len(BAD_KINDS) + 1)
@@ -145,48 +162,33 @@ def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path
     assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p95"]
     assert result["latency_ms"]["p95"] <= result["latency_ms"]["p99"]
     assert result["posts_per_s"] > 0
+    hook = result["hook"]
+    assert sum(hook["actions"].values()) == hook["decisions"]
+    # Each abuse, and what the deleted post takes back; of the calm posts nothing.
+    assert (hook["decisions"], hook["actions"]["allow"]) == (len(abuse) + 1, 1)
+    assert hook["refused"] == 0
+    assert "decision " in demo.errors
     demo.gone()
     assert list((tmp_path / "tmp").glob("tidegate-demo-*")) == []
 
 
-def test_the_webhook_gets_what_was_decided(start_demo: StartDemo, tmp_path: Path) -> None:
-    """Abuse among calm posts: decided by the starter pack, delivered, every signature verified."""
-    lines = [
-        msgspec.json.encode({"id": f"p{n}", "author": f"a{n}", "text": text})
-        for n, text in enumerate(
-            text
-            for number in range(12)
-            for text in (
-                f"You worthless idiot, nobody wants you here, go away. {number}",
-                f"We walked along the river this morning and saw {number} herons.",
-            )
-        )
-    ]
-    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(lines))
-    demo = start_demo("--posts", "feed.jsonl", *ONCE, env={"TIDEGATE_MODELS__PRESET": "compact"})
-    code, result = demo.finish(170)
-    assert code == 0, demo.errors
-    hook = result["hook"]
-    assert hook["decisions"] >= 10
-    assert sum(hook["actions"].values()) == hook["decisions"]
-    assert "allow" not in hook["actions"]
-    assert hook["refused"] == 0
-    assert "decision " in demo.errors
-    demo.gone()
-
-
-def test_a_worker_killed_in_the_middle_loses_nothing(start_demo: StartDemo, tmp_path: Path) -> None:
-    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(10_000)))
-    demo = start_demo("--posts", "feed.jsonl", "--rate", "2500", *ONCE)
-    demo.wait_for(lambda: "feed " in demo.errors)
-    worker = demo.wait_for(lambda: demo.find("worker", "label"))
-
-    time.sleep(1)  # in the middle of four seconds of feed
-    worker.kill()
+def test_neither_a_dead_page_nor_a_dead_worker_loses_a_post(
+    start_demo: StartDemo, tmp_path: Path
+) -> None:
+    lines = b"".join(line + b"\n" for line in good_lines(4_000))
+    os.mkfifo(tmp_path / "feed.jsonl")
+    demo = start_demo("--posts", "feed.jsonl", *ONCE)
+    with (tmp_path / "feed.jsonl").open("wb") as pipe:  # the feed ends when we close it
+        demo.wait_for(lambda: "page " in demo.errors)
+        demo.wait_for(lambda: demo.find("dashboard")).kill()
+        demo.wait_for(lambda: "the demo goes on without it" in demo.errors)
+        pipe.write(lines[: len(lines) // 2])
+        demo.wait_for(lambda: demo.find("worker", "label")).kill()
+        pipe.write(lines[len(lines) // 2 :])
     code, result = demo.finish()
 
     assert code == 0, demo.errors
-    assert (result["posts_in"], result["labelled"]) == (10_000, 10_000)
+    assert (result["posts_in"], result["labelled"]) == (4_000, 4_000)
     assert result["worker_restarts"] == 1
     assert "ended with code 137; its last lines:" in demo.errors
     assert "started again" in demo.errors
@@ -244,21 +246,6 @@ def test_kill_9_while_everything_starts_leaves_no_process(start_demo: StartDemo)
 
     demo.process.kill()
 
-    demo.gone()
-
-
-def test_a_page_that_dies_is_no_reason_to_stop(start_demo: StartDemo, tmp_path: Path) -> None:
-    (tmp_path / "feed.jsonl").write_bytes(b"\n".join(good_lines(200)))
-    demo = start_demo("--posts", "feed.jsonl", "--rate", "20", *ONCE)
-    demo.wait_for(lambda: "page " in demo.errors)
-    page = demo.wait_for(lambda: demo.find("dashboard"))
-
-    page.kill()
-    code, result = demo.finish()
-
-    assert code == 0, demo.errors
-    assert result["labelled"] == 200
-    assert "the demo goes on without it" in demo.errors
     demo.gone()
 
 
@@ -320,11 +307,8 @@ def test_a_file_that_breaks_off_is_labelled_as_far_as_it_goes(
     demo.gone()
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n \n"])
-def test_nothing_to_feed_is_no_failure(
-    content: bytes, start_demo: StartDemo, tmp_path: Path
-) -> None:
-    (tmp_path / "feed.jsonl").write_bytes(content)
+def test_nothing_to_feed_is_no_failure(start_demo: StartDemo, tmp_path: Path) -> None:
+    (tmp_path / "feed.jsonl").write_bytes(b"\n\n \n")
 
     code, result = start_demo("--posts", "feed.jsonl", *ONCE).finish()
 
@@ -333,10 +317,12 @@ def test_nothing_to_feed_is_no_failure(
     assert result["latency_ms"] is None
 
 
+@pytest.mark.kafka
 def test_a_broker_of_the_users_keeps_the_records(
-    topics: KafkaSettings, start_demo: StartDemo, tmp_path: Path
+    apache_kafka: Broker, start_demo: StartDemo, tmp_path: Path
 ) -> None:
     """Only what this run posted is counted, and every line is on the broker, with its place."""
+    topics = topics_on(apache_kafka)
     (tmp_path / "feed.jsonl").write_bytes(mixed_file(100))
     env = kafka_environment(topics)
     demo = start_demo("--posts", "feed.jsonl", "--kafka", topics.bootstrap, *ONCE, env=env)

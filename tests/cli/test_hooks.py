@@ -17,12 +17,11 @@ from stream.hooks.log import log_partition
 from stream.hooks.outbox import Item, Settled
 from stream.hooks.receiver import Receiver, receive_in_thread
 from stream.hooks.verdict import Outcome, Verdict
-from stream.kafka.embedded import EmbeddedBroker
 from stream.outcomes import Delivery
 from stream.records import encode
 from stream.settings import KafkaSettings
 from stream.topics import DELIVERIES
-from tests.conftest import RunTidegate, StartTidegate, kafka_environment, kafka_settings
+from tests.conftest import RunTidegate, StartTidegate, kafka_environment
 from tests.stream.hooks.servers import KEY, OTHER_KEY, Server, alert, answering, decision, serve
 
 FILE = """
@@ -162,16 +161,6 @@ def test_a_new_key_signs(run_tidegate: RunTidegate) -> None:
 # -- with a broker
 
 
-@pytest.fixture
-def topics(embedded_broker: EmbeddedBroker) -> KafkaSettings:
-    from stream.kafka.admin import open_admin
-
-    kafka = kafka_settings(embedded_broker)
-    with open_admin(kafka) as admin:
-        admin.create_missing()
-    return kafka
-
-
 def _write(kafka: KafkaSettings, deliveries: list[Delivery]) -> None:
     async def send() -> None:
         from aiokafka import AIOKafkaProducer
@@ -199,11 +188,11 @@ def _logged(number: int, state: Any, at: str, target: str = "bot") -> Delivery:
 
 
 def test_the_log_is_filtered_and_newest_first(
-    run_tidegate: RunTidegate, topics: KafkaSettings, environment: dict[str, str]
+    run_tidegate: RunTidegate, embedded_topics: KafkaSettings, environment: dict[str, str]
 ) -> None:
-    environment |= kafka_environment(topics)
+    environment |= kafka_environment(embedded_topics)
     _write(
-        topics,
+        embedded_topics,
         [
             _logged(1, "delivered", "2026-11-22T10:00:00.000Z"),
             _logged(2, "failed", "2026-11-22T11:00:00.000Z"),
@@ -229,11 +218,11 @@ def test_the_log_is_filtered_and_newest_first(
 
 
 def test_the_log_is_followed(
-    start_tidegate: StartTidegate, topics: KafkaSettings, environment: dict[str, str]
+    start_tidegate: StartTidegate, embedded_topics: KafkaSettings, environment: dict[str, str]
 ) -> None:
-    _write(topics, [_logged(1, "delivered", "2026-11-22T10:00:00.000Z")])
+    _write(embedded_topics, [_logged(1, "delivered", "2026-11-22T10:00:00.000Z")])
     following = start_tidegate(
-        "hooks", "log", "-f", "--json", env=environment | kafka_environment(topics)
+        "hooks", "log", "-f", "--json", env=environment | kafka_environment(embedded_topics)
     )
     assert following.stdout is not None
     assert json.loads(following.stdout.readline())["post_id"] == "p1"
@@ -247,7 +236,7 @@ def test_the_log_is_followed(
     reader.start()
     number = 2
     while reader.is_alive():  # it says nothing when it has begun to follow
-        _write(topics, [_logged(number, "failed", "2026-11-22T11:00:00.000Z")])
+        _write(embedded_topics, [_logged(number, "failed", "2026-11-22T11:00:00.000Z")])
         reader.join(1)
         number += 1
         assert number < 60
@@ -256,11 +245,14 @@ def test_the_log_is_followed(
 
 
 def test_a_replay_says_what_is_left_when_the_target_is_down(
-    run_tidegate: RunTidegate, topics: KafkaSettings, environment: dict[str, str], server: Server
+    run_tidegate: RunTidegate,
+    embedded_topics: KafkaSettings,
+    environment: dict[str, str],
+    server: Server,
 ) -> None:
-    environment |= kafka_environment(topics)
+    environment |= kafka_environment(embedded_topics)
     server.answers[:] = [answering(500)]
-    _write(topics, [_logged(n, "failed", "2026-11-22T10:00:00.000Z") for n in range(20)])
+    _write(embedded_topics, [_logged(n, "failed", "2026-11-22T10:00:00.000Z") for n in range(20)])
     done = run_tidegate("hooks", "replay", "--target", "bot", "--json", env=environment)
     assert done.returncode == 1, done.stderr
     result = json.loads(done.stdout)
@@ -275,12 +267,12 @@ def test_a_replay_says_what_is_left_when_the_target_is_down(
 
 
 def test_lag_is_asked_of_the_broker(
-    run_tidegate: RunTidegate, topics: KafkaSettings, environment: dict[str, str]
+    run_tidegate: RunTidegate, embedded_topics: KafkaSettings, environment: dict[str, str]
 ) -> None:
     from tests.stream.agents.hook_trials import publish
 
-    asyncio.run(publish(topics, [decision(n, f"p{n}") for n in range(5)] + [alert()]))
-    environment |= kafka_environment(topics)
+    asyncio.run(publish(embedded_topics, [decision(n, f"p{n}") for n in range(5)] + [alert()]))
+    environment |= kafka_environment(embedded_topics)
     done = run_tidegate("hooks", "list", "--lag", "--json", env=environment)
     assert [each["lag"] for each in json.loads(done.stdout)["targets"]] == [6, 6, 1]
 

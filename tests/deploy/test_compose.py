@@ -203,7 +203,7 @@ def test_topics_then_worker_then_its_health_check(
 
 def test_dashboard_and_its_health_check(
     services: dict[str, Any],
-    topics: KafkaSettings,
+    embedded_topics: KafkaSettings,
     tmp_path: Path,
     run_tidegate: RunTidegate,
     start_tidegate: StartTidegate,
@@ -211,7 +211,7 @@ def test_dashboard_and_its_health_check(
     pytest.importorskip("streamlit")
     (port,) = free_ports(1)
     environment = {
-        **kafka_environment(topics),
+        **kafka_environment(embedded_topics),
         "TIDEGATE_DASHBOARD__DATABASE": str(tmp_path / "read-model.db"),
     }
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from models.errors import ModelRuntimeError
 from models.null import NullScorer
 from models.scores import Prepared
 from stream.app import create_app
-from stream.kafka.admin import open_admin
 from stream.kafka.client import kafka_python_config
 from stream.kafka.embedded import EmbeddedBroker
 from stream.records import Post, decode_label, encode
@@ -33,7 +33,7 @@ from tests.apache_kafka import ApacheKafka
 from tests.chaos.posts import Sent
 from tests.chaos.traffic import read_all, send
 from tests.chaos.trials import committed
-from tests.conftest import kafka_settings
+from tests.conftest import topics_on
 
 # An app that crashed is ended with its process; here its sockets are the collector's to close.
 pytestmark = [
@@ -117,14 +117,7 @@ async def _until_committed(kafka: KafkaSettings, count: int) -> None:
 @pytest.fixture
 def new_topics(embedded_broker: EmbeddedBroker) -> Callable[..., KafkaSettings]:
     """Topics on the embedded broker: what is shown here is Faust's doing, not the broker's."""
-
-    def create(**values: Any) -> KafkaSettings:
-        kafka = kafka_settings(embedded_broker, **values)
-        with open_admin(kafka) as admin:
-            admin.create_missing()
-        return kafka
-
-    return create
+    return partial(topics_on, embedded_broker)
 
 
 async def test_a_batch_that_failed_is_not_acknowledged(
@@ -216,10 +209,8 @@ async def test_a_record_that_cannot_be_decoded_is_not_lost(
 @pytest.mark.kafka
 async def test_a_label_that_the_broker_refuses_holds_the_commit(apache_kafka: ApacheKafka) -> None:
     """Stock Faust flushes before it commits, and does not look whether that went well."""
-    stock, ours = (kafka_settings(apache_kafka, partitions=1) for _ in range(2))
+    stock, ours = (topics_on(apache_kafka, partitions=1) for _ in range(2))
     for kafka in (stock, ours):
-        with open_admin(kafka) as admin:
-            admin.create_missing()
         _take_at_most(kafka, 600)
         await send(kafka, _posts(3))
     app = _stock(stock)

@@ -26,6 +26,7 @@ from tests.conftest import (
     clean_environment,
     kafka_environment,
     kafka_settings,
+    topics_on,
 )
 
 PLENTY_S = 60
@@ -53,9 +54,7 @@ def test_roles_are_chosen_by_name() -> None:
 def test_topics_that_are_read_together_have_as_many_partitions(
     embedded_broker: EmbeddedBroker,
 ) -> None:
-    kafka = kafka_settings(embedded_broker, partitions=2)
-    with open_admin(kafka) as admin:
-        admin.create_missing()
+    kafka = topics_on(embedded_broker, partitions=2)
     for name in available():
         role = role_named(name)
         output_limits(kafka, role.reads, role.writes)
@@ -73,10 +72,7 @@ def test_topics_that_are_read_together_have_as_many_partitions(
 
 @pytest.fixture
 def kafka(embedded_broker: EmbeddedBroker) -> KafkaSettings:
-    made = kafka_settings(embedded_broker, partitions=1)
-    with open_admin(made) as admin:
-        admin.create_missing()
-    return made
+    return topics_on(embedded_broker, partitions=1)
 
 
 class Worker:

@@ -17,14 +17,13 @@ from models.null import NullScorer
 from models.scores import Prepared
 from stream.app import create_app
 from stream.errors import StallError, TidegateError
-from stream.kafka.admin import open_admin
 from stream.kafka.embedded import EmbeddedBroker
 from stream.records import Post, encode
 from stream.settings import KafkaSettings, Settings
 from stream.watchdog import Progress, Watchdog
 from tests.chaos.posts import Sent
 from tests.chaos.traffic import send
-from tests.conftest import kafka_settings
+from tests.conftest import topics_on
 
 #: A consumer without records asks again every second: no limit near that makes sense.
 _LIMIT_S = 3.0
@@ -59,10 +58,7 @@ class _Slow(NullScorer):
 
 @pytest.fixture
 def topics(embedded_broker: EmbeddedBroker) -> KafkaSettings:
-    kafka = kafka_settings(embedded_broker, partitions=1)
-    with open_admin(kafka) as admin:
-        admin.create_missing()
-    return kafka
+    return topics_on(embedded_broker, partitions=1)
 
 
 @contextlib.asynccontextmanager

@@ -44,7 +44,7 @@ async def _until_labelled(kafka: KafkaSettings) -> None:
     """Until the first label is there."""
     async with asyncio.timeout(60):
         while await count_all(kafka, LABELS) == 0:  # noqa: ASYNC110 - in another process
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
 
 async def _until_committed(kafka: KafkaSettings, count: int, crew: Crew) -> None:
@@ -225,4 +225,4 @@ async def test_a_post_larger_than_its_topic_takes_becomes_a_dead_letter(
 async def _until(kafka: KafkaSettings, count: int) -> None:
     async with asyncio.timeout(60):
         while await committed(kafka) < count:  # noqa: ASYNC110 - in another process
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
