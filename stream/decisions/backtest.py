@@ -17,10 +17,10 @@ from zlib import crc32
 
 import msgspec
 
-from stream.decisions.history import WindowHistory
+from stream.decisions.history import HistoryAt, WindowHistory
 from stream.decisions.precision import wilson
 from stream.outcomes import STRONG_ACTIONS, Action
-from stream.policy import NO_HISTORY, Policy, Rule, Subject, Verdict
+from stream.policy import NO_HISTORY, History, Policy, Rule, Subject, Verdict
 from stream.policy.engine import CompiledRule, verdict_of
 from stream.records import Label
 
@@ -97,6 +97,20 @@ class Tally(msgspec.Struct):
             known.samples = _fewest(known.samples + more.samples)
 
 
+class _Looking:
+    """What a post sees: counts that are the same for both policies, and one policy's actions."""
+
+    __slots__ = ("_actions", "count", "distinct_authors")
+
+    def __init__(self, counts: HistoryAt, actions: HistoryAt) -> None:
+        self.count, self.distinct_authors = counts.count, counts.distinct_authors
+        self._actions = actions
+
+    def actions(self, author: str, window_s: int) -> int:
+        """Earlier posts of the author that this policy flagged or worse."""
+        return self._actions.actions(author, window_s)
+
+
 @dataclass(slots=True)
 class _Side:
     """A policy with the history that its own decisions make."""
@@ -105,16 +119,15 @@ class _Side:
     history: WindowHistory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.history = WindowHistory(self.policy.windows)
+        # The counts are kept once for both policies: they are most of the memory.
+        self.history = WindowHistory(w for w in self.policy.windows if w.measure == "actions")
 
-    def see(self, subject: Subject, partition: int) -> None:
-        """Count a post that another part of the work judges."""
-        if self.history.windows:
-            self.history.at(subject, partition)
-
-    def judge(self, subject: Subject, partition: int) -> Verdict:
+    def judge(self, subject: Subject, counts: HistoryAt | None) -> Verdict:
         """What the policy says."""
-        history = self.history.at(subject, partition) if self.history.windows else NO_HISTORY
+        history: History = NO_HISTORY
+        if counts is not None and self.policy.windows:
+            wants = self.history.wants_actions
+            history = _Looking(counts, self.history.at(subject)) if wants else counts
         return self.policy.evaluate(subject, history)
 
     def book(self, subject: Subject, action: Action) -> None:
@@ -139,9 +152,9 @@ class _Before:
             rule.mode != "off" for rule in self.side.policy.rules
         )
 
-    def judge(self, subject: Subject, partition: int, after: Verdict) -> Verdict:
+    def judge(self, subject: Subject, counts: HistoryAt | None, after: Verdict) -> Verdict:
         """The old policy's verdict, given the new one's."""
-        own = self.side.judge(subject, partition) if self._alone else None
+        own = self.side.judge(subject, counts) if self._alone else None
         shared = self._shared
         matches = [match for match in after.matches if match.id in shared]
         failed = [rule for rule in after.failed if rule.id in shared]
@@ -201,6 +214,8 @@ class Backtest:
         parts: int = 1,
     ) -> None:
         self._new, self._old = _Side(new), _Before(old, new)
+        windows = {*new.windows, *self._old.side.policy.windows}
+        self._counts = WindowHistory(windows)
         self._judged = judged or {}
         self._part, self._parts = part, parts
         self.tally = Tally()
@@ -218,18 +233,17 @@ class Backtest:
         if label.retracted:
             self.tally.retracted += ours
             return
-        windows = self._new.history.windows or self._old.side.history.windows
+        windows = self._counts.windows
         if not ours and not windows:
             return
         subject = Subject.of_label(label)
         partition = label.origin.partition if label.origin is not None else 0
+        counts = self._counts.at(subject, partition) if windows else None
         if not ours:
-            self._new.see(subject, partition)
-            self._old.side.see(subject, partition)
             return
-        after = self._new.judge(subject, partition)
+        after = self._new.judge(subject, counts)
         self._new.book(subject, after.action)
-        before = self._old.judge(subject, partition, after)
+        before = self._old.judge(subject, counts, after)
         self._count(subject, before, after)
 
     def _count(self, subject: Subject, before: Verdict, after: Verdict) -> None:
