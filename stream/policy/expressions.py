@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from cel_expr_python import cel
 
+from stream.policy.call_sites import CallSites, rewritten
 from stream.policy.compiler_messages import Mistake, mistakes_of, not_a_condition
 from stream.policy.syntax import Node, parse_serialised
 
@@ -104,9 +105,16 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, Type], functions: Sequence[Function]) -> None:
         self._check = cel.NewEnv(variables=dict(variables), functions=_declared(functions, KEY))
+        self._functions = {function.name: function for function in functions}
+        self._sites = {kind.name(): (kind, CallSites(f"_{kind.name()}_")) for kind in (BOOL, INT)}
+        sites = [
+            Function(name, (), kind, run)
+            for kind, named in self._sites.values()
+            for name, run in named.declared()
+        ]
         self._run = cel.NewEnv(
             variables={name: STRING if kind == KEY else kind for name, kind in variables.items()},
-            functions=_declared(functions, STRING),
+            functions=_declared([*functions, *sites], STRING),
         )
 
     def compile(self, source: str, *, any_type: bool = False) -> Expression | list[Mistake]:
@@ -125,11 +133,27 @@ class Environment:
             kind = checked.return_type()
             if kind != BOOL and not any_type:
                 return [not_a_condition(source, kind.name())]
+            tree = parse_serialised(checked.serialize())
             # One in `KEY` itself cannot be run, and only `explain` asks for it.
-            compiled = self._run.compile(source)
+            compiled = self._run.compile(rewritten(source, tree, self._name_of))
         except Exception as exc:  # noqa: BLE001 - the compiler raises RuntimeError for everything
             return mistakes_of(str(exc), source)
-        return Expression(compiled, parse_serialised(checked.serialize()))
+        return Expression(compiled, tree)
+
+    def _name_of(self, call: Node) -> str | None:
+        """The name without parameters of a call of ours, where its answer leaves nothing behind."""
+        function = self._functions.get(call.text)
+        if function is None or function.result.name() not in self._sites:
+            return None
+        given = []
+        for kind, node in zip(function.parameters, call.children, strict=True):
+            # A key's value is its name; of anything else only what is written out is known here.
+            value = node.text if kind == KEY and node.kind == "name" else node.value
+            if not isinstance(value, str):
+                return None
+            given.append(value)
+        _, named = self._sites[function.result.name()]
+        return named.name_of(call.text, function.run, tuple(given))
 
     def parse(self, source: str) -> Node | None:
         """The tree of an expression whose types may be wrong; None where it cannot even be read."""

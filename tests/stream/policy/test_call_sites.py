@@ -1,0 +1,97 @@
+"""Calls run without arguments: what a condition says stays, and nothing is left in memory."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import pytest
+
+from stream.policy.call_sites import MOST_SITES
+from stream.policy.expressions import BOOL, INT, KEY, STRING, Environment, Expression, Function
+
+
+def environment(asked: list[tuple[str, ...]]) -> Environment:
+    def told(*given: str) -> bool:
+        asked.append(given)
+        return True
+
+    def counted(*given: str) -> int:
+        asked.append(given)
+        return len(given[-1])
+
+    return Environment(
+        {"author": KEY, "n": INT, "text": STRING},
+        [Function("words", (STRING,), BOOL, told), Function("count", (KEY, STRING), INT, counted)],
+    )
+
+
+def compiled(env: Environment, source: str) -> Expression:
+    expression = env.compile(source)
+    assert isinstance(expression, Expression), expression
+    return expression
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ('words("x")', [("x",)]),
+        ('words ( "x" ) && n > 1', [("x",)]),
+        ("words('it\\'s (x')", [("it's (x",)]),
+        ('words(r"a)\\b(")', [("a)\\b(",)]),
+        ('words("""a)"b""")', [('a)"b',)]),
+        ("words(r'''a)'b''')", [("a)'b",)]),
+        ('words("ü)") && words("ü(")', [("ü)",), ("ü(",)]),
+        ('count(author, "5m") > 1', [("author", "5m")]),
+        ('[1, 2].exists(i, i > 1 && count(author, "10m") > i)', [("author", "10m")]),
+        ('words( // why )\n "x" // not (y\n)', [("x",)]),
+        ('text == "words(" || words("x")', [("x",)]),
+        ("words(text)", [("hello",)]),
+    ],
+)  # fmt: skip
+def test_a_function_is_given_what_is_written(source: str, asked: list[tuple[str, ...]]) -> None:
+    found: list[tuple[str, ...]] = []
+    env = environment(found)
+    assert compiled(env, source).holds(env.facts({"author": "author", "n": 2, "text": "hello"}))
+    assert found == asked
+
+
+def test_what_is_not_reached_is_not_called_and_what_is_too_much_stays_as_it_is() -> None:
+    found: list[tuple[str, ...]] = []
+    env = environment(found)
+    facts = env.facts({"author": "author", "n": 2, "text": "hello"})
+    assert compiled(env, 'n > 1 || words("x")').holds(facts) is True
+    assert found == []
+    for number in range(MOST_SITES + 3):
+        assert compiled(env, f'words("w{number}")').holds(facts) is True
+    assert found == [(f"w{number}",) for number in range(MOST_SITES + 3)]
+
+
+def test_the_names_of_calls_are_no_names_of_conditions() -> None:
+    assert isinstance(environment([]).compile("_BOOL_0()"), list)
+
+
+def test_evaluating_leaves_nothing_behind() -> None:
+    quiet = Environment(
+        {"author": KEY},
+        [
+            Function("words", (STRING,), BOOL, lambda _: True),
+            Function("count", (KEY, STRING), INT, lambda *_: 3),
+        ],
+    )
+    expression = compiled(quiet, 'words("x") && count(author, "5m") > 1')
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            assert expression.holds(quiet.facts({"author": "author"})) is True
+
+    run(200)
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    run(2000)
+    gc.collect()
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    # As arguments they were some 300 bytes each time.
+    assert kept < 20 * 2000
