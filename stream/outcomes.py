@@ -271,6 +271,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     error: str | None = None
     elapsed_ms: int | None = None
     next_at: str | None = None
+    #: How far the schedule of attempts is: what was put off, and a time without a worker, is no step.
+    step: int | None = None
     #: The record itself, where it was given up: `tidegate hooks replay` sends it again.
     original: bytes | None = None
 

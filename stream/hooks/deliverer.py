@@ -194,7 +194,7 @@ def delivery_of(
     if settled.state == "failed":
         extra["original"] = event.original
     if settled.next_at is not None:
-        extra["next_at"] = rfc3339(int(settled.next_at * 1000))
+        extra |= {"next_at": rfc3339(int(settled.next_at * 1000)), "step": item.step}
     return Delivery(
         schema=DELIVERY_SCHEMA,
         delivery_id=delivery_id(target, event, item.attempt),

@@ -64,12 +64,15 @@ class Remembered:
     attempt: int
     since: float
     due: float
+    logged_step: int | None = None
 
     def step(self, schedule: Sequence[float]) -> int:
-        """How far the schedule is, by the time between the first attempt and the next.
+        """How far the schedule is: not the number of attempts, for some were put off by the target.
 
-        Not by the number of attempts: those that a target asked to put off do not count.
+        In a log of an earlier version by the time between the first attempt and the next.
         """
+        if self.logged_step is not None:
+            return self.logged_step
         passed_s, at_s, step = self.due - self.since, 0.0, 0
         for number, span_s in enumerate(schedule):
             at_s += span_s * (1 - JITTER)
@@ -92,7 +95,7 @@ class Memory:
             since = at if known is None or known.record_id != delivery.record_id else known.since
             due = at if delivery.next_at is None else moment_or_never(delivery.next_at).timestamp()
             self._by_place[str(place)] = Remembered(
-                delivery.record_id, delivery.state, delivery.attempt, since, due
+                delivery.record_id, delivery.state, delivery.attempt, since, due, delivery.step
             )
 
     def __len__(self) -> int:

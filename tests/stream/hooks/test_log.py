@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,14 +52,32 @@ def test_another_record_at_the_same_place_is_not_the_same() -> None:
     assert memory.of(decision(1, decision_id="new")) is None
 
 
+@given(st.integers(0, 9), st.floats(0, 500_000))
+def test_the_schedule_goes_on_where_it_was_however_long_nobody_was_there(
+    step: int, absent_s: float
+) -> None:
+    event = decision(1)
+    due = BEGIN + absent_s
+    item = Item(event, attempt=step + 1, step=step)
+    last = delivery_of("it", Settled(item, "retrying", None, due + 5), None, None, _written(due))
+    known = Memory([logged(event, "retrying", 1, BEGIN, BEGIN + 5), last]).of(event)
+    assert known is not None
+    assert known.step(DEFAULT_SCHEDULE) == step
+
+
+def _written(at: float) -> str:
+    return rfc3339(int(at * 1000))
+
+
 @given(st.integers(1, 9), st.floats(-0.1, 0.1))
-def test_the_schedule_goes_on_where_it_was(step: int, jitter: float) -> None:
+def test_a_log_of_an_earlier_version_tells_it_by_its_times(step: int, jitter: float) -> None:
     event = decision(1)
     due = BEGIN + sum(DEFAULT_SCHEDULE[: step + 1]) * (1 + jitter)
     log = [
         logged(event, "retrying", 1, BEGIN, BEGIN + 5),
         logged(event, "retrying", 99, due - 1, due),
     ]
+    log = [msgspec.structs.replace(delivery, step=None) for delivery in log]
     known = Memory(log).of(event)
     assert known is not None
     assert known.step(DEFAULT_SCHEDULE) == step
