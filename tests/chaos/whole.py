@@ -202,6 +202,7 @@ async def trial(kafka: KafkaSettings, folder: Path, kills: int, seed: int = 1) -
         "in_the_middle_of_alerts": in_alerts,
         "in_the_middle_of_deliveries": in_deliveries,
         "exit": code,
+        "not_quiet_in_time": not quiet,
         **await asyncio.to_thread(_account, kafka, traffic, arrivals),
         "duration_s": round(time.monotonic() - begun),
         "log": log,
@@ -264,6 +265,7 @@ def _few(names: set[str]) -> list[str]:
 #: What must be empty or zero.
 WRONG = (
     "exit",
+    "not_quiet_in_time",
     "posts_without_decision",
     "decisions_never_delivered",
     "alerts_lost",
