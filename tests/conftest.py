@@ -171,7 +171,7 @@ class RunTidegate(Protocol):
         env: Mapping[str, str] | None = None,
         stdin: str | bytes | None = None,
         cwd: Path | None = None,
-        timeout_s: float = 60,
+        timeout_s: float = 120,
     ) -> subprocess.CompletedProcess[str]: ...
 
 
@@ -192,7 +192,7 @@ def run_tidegate(tmp_path: Path) -> RunTidegate:
         env: Mapping[str, str] | None = None,
         stdin: str | bytes | None = None,
         cwd: Path | None = None,
-        timeout_s: float = 60,
+        timeout_s: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         process = subprocess.Popen(

@@ -233,7 +233,7 @@ def test_a_pause_of_the_source_does_not_hold_labels_back(tmp_path: Path) -> None
                 process.stdin.flush()
                 assert decode_label(process.stdout.readline()).post_id == f"stdin:{n}"
             process.stdin.close()
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0
         finally:
             process.kill()
 
@@ -256,7 +256,7 @@ def test_ctrl_c_while_waiting_for_stdin_ends_it(tmp_path: Path) -> None:
             process.stdin.flush()
             process.stdout.readline()
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            assert process.wait(120) == 130
         finally:
             process.kill()
 

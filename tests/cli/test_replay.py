@@ -190,7 +190,7 @@ def test_a_loop_makes_new_posts_until_it_is_ended(
         assert process.poll() is None
 
     process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate(timeout=30)
+    stdout, _ = process.communicate(timeout=120)
 
     assert process.returncode == 0
     found = account(stdout)
@@ -213,7 +213,7 @@ def test_ctrl_c_sends_what_it_has_begun(
         while sum(1 for _ in records(embedded_topics, "posts")) < 100:
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=120)
 
     assert process.returncode == 130
     assert account(stdout)["posts"] == 100
