@@ -33,6 +33,10 @@ hypothesis.settings.load_profile("tidegate")
 TIDEGATE = Path(sys.executable).with_name("tidegate")
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in a shell's background, where Ctrl-C is ignored, and so it would be in what we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 #: Whoever asks for one of these starts processes, and waits for them.
 _WAITING = {"apache_kafka", "embedded_broker", "browser", "run_tidegate", "start_tidegate"}
 
