@@ -59,8 +59,9 @@ def cut_batches(
         call_tokens: what a call costs besides, in tokens.
         lanes: how many calls may run at once: a few texts are shared among as many batches.
     """
-    share = -(-int(lengths.sum()) // lanes)
-    budget = min(budget, max(share, _LEAST_CALLS * call_tokens))
+    if lanes > 1:
+        share = -(-int(lengths.sum()) // lanes)
+        budget = min(budget, max(share, _LEAST_CALLS * call_tokens))
     order = np.argsort(-lengths, kind="stable")
     longest = np.maximum(lengths[order], 1)
     count = len(order)

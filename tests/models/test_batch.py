@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.batch import cut_batches, pad_batches
@@ -47,6 +47,7 @@ def _every_cutting(lengths: list[int]) -> Iterator[list[list[int]]]:
             yield [lengths[:size], *rest]
 
 
+@example([1, 4, 6, 7, 9], 45, 11)
 @given(st.lists(st.integers(1, 60), max_size=9), st.integers(20, 200), st.integers(0, 80))
 def test_no_other_cutting_would_be_cheaper(
     lengths: list[int], budget: int, call_tokens: int
