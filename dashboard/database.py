@@ -1,7 +1,7 @@
 """The seam between the read model and the database that holds it: SQLite, or PostgreSQL.
 
 Invariant: every statement of the read model is written in the SQL that SQLite and PostgreSQL
-share, with `?` for parameters; what differs is here and in `dashboard.postgres`, nowhere else.
+share, with `?` for parameters; what differs is here and in `dashboard.postgres` and its dialect.
 A transaction is begun with one of the methods here, never with a statement.
 """
 

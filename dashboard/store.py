@@ -25,24 +25,12 @@ from dashboard.errors import ReadModelAwayError, ReadModelError
 from dashboard.outcome_store import AUDITED, Outcomes, put_outcomes
 from dashboard.ownership import handed_over
 from dashboard.projection import DeadLetterRow, PostRow
-from dashboard.rollup import Counted, Deltas, hours_to_days
+from dashboard.retention import drop_old
+from dashboard.rollup import Counted, Deltas
 from dashboard.schema import migrate
 from dashboard.worker_beats import WorkerRow, forget_workers, put_workers
 from stream.database_url import ReadModelAt
 
-#: Fine rollups, latency and backlog history live this long; coarse rollups are kept.
-FINE_RETENTION_S: Final = 26 * 3600
-#: Scores by the hour; then they are put into their day, and kept.
-SCORE_RETENTION_S: Final = 4 * 86_400
-#: Windows of `metrics`.
-MINUTES_RETENTION_S: Final = 2 * 86_400
-HOURS_RETENTION_S: Final = 400 * 86_400
-RETENTION_DEAD_LETTERS: Final = 10_000
-RETENTION_DELIVERIES: Final = 50_000
-#: More than any team could judge; the least severe and then the newest go.
-RETENTION_QUEUE: Final = 100_000
-_PRUNE_AUDIT: Final = 50_000
-_RETENTION_NOTICES: Final = 100
 _IDS_A_QUERY: Final = 500  # well under SQLite's bound on parameters
 _HELD: Final = (
     "SELECT post_id, id, origin_ms, origin_partition, origin_offset, labelled_ms, retracted,"  # noqa: S608
@@ -248,70 +236,9 @@ class Store:
         for table in ("posts", "decisions"):
             while self._prune(table, oldest_ms):
                 pass
-        oldest_s = now_ms // 1000 - FINE_RETENTION_S
         with self.transaction():
-            for sql, before in (
-                ("DELETE FROM rollups WHERE width_s = 10 AND start_s < ?", oldest_s),
-                (
-                    "DELETE FROM metrics WHERE width_s = 60 AND start_s < ?",
-                    now_ms // 1000 - MINUTES_RETENTION_S,
-                ),
-                (
-                    "DELETE FROM metrics WHERE width_s = 3600 AND start_s < ?",
-                    now_ms // 1000 - HOURS_RETENTION_S,
-                ),
-                ("DELETE FROM latency WHERE start_s < ?", oldest_s),
-                ("DELETE FROM labelled WHERE second < ?", oldest_s),
-                ("DELETE FROM backlog_history WHERE second < ?", oldest_s),
-            ):
-                self._db.execute(sql, (before,))
             forget_workers(self._db, now_ms)
-            for table, key, order, kept in (
-                ("dead_letters", "dead_letter_id", "at_ms DESC", RETENTION_DEAD_LETTERS),
-                ("deliveries", "delivery_id", "at_ms DESC", RETENTION_DELIVERIES),
-                ("notices", "at_ms", "at_ms DESC", _RETENTION_NOTICES),
-                ("queue", "post_id", "severity DESC, since_ms DESC", RETENTION_QUEUE),
-            ):
-                self._keep_newest(table, key, order, kept)
-            hours_to_days(self._db, now_ms // 1000 - SCORE_RETENTION_S)
-            self._tidy_audit()
-
-    def _keep_newest(self, table: str, key: str, order: str, kept: int) -> None:
-        n = self._one(f"SELECT count(*) FROM {table}")  # noqa: S608  constants
-        if n > kept:
-            self._db.execute(
-                f"DELETE FROM {table} WHERE {key} IN"  # noqa: S608  constants
-                f" (SELECT {key} FROM {table} ORDER BY {order} LIMIT ? OFFSET ?)",
-                (n - kept, kept),
-            )
-
-    def _tidy_audit(self) -> None:
-        """The oldest entries about decisions go; a chain's new beginning is remembered."""
-        heads = self._db.execute(
-            "SELECT topic, partition, entries FROM audit_heads"
-            " WHERE topic = 'decisions' OR topic LIKE 'decisions#%'"
-        ).fetchall()
-        held = sum(head[2] for head in heads)
-        for topic, partition, entries in heads:
-            surplus = min(entries - entries * self._retention_audit // max(held, 1), _PRUNE_AUDIT)
-            if held <= self._retention_audit or surplus <= 0:
-                continue
-            last = self._db.execute(
-                'SELECT "offset", hash FROM audit WHERE topic = ? AND partition = ?'
-                ' ORDER BY "offset" LIMIT 1 OFFSET ?',
-                (topic, partition, surplus - 1),
-            ).fetchone()
-            self._db.execute(
-                'DELETE FROM audit WHERE topic = ? AND partition = ? AND "offset" <= ?',
-                (topic, partition, last[0]),
-            )
-            self._db.execute(
-                "UPDATE audit_heads SET entries = entries - ?, first_prev = ?, first_offset ="
-                ' (SELECT coalesce(min("offset"), next_offset) FROM audit AS a'
-                " WHERE a.topic = audit_heads.topic AND a.partition = audit_heads.partition)"
-                " WHERE topic = ? AND partition = ?",
-                (surplus, last[1], topic, partition),
-            )
+            drop_old(self._db, now_ms, self._retention_audit)
 
     def _put_posts(self, posts: Sequence[PostRow]) -> None:
         newest: dict[str, PostRow] = {}

@@ -141,12 +141,13 @@ class OnnxScorer:
                 readers[task] = HeadReader(head, offset)
                 self._models[task] = ModelVersion(model.id, model.version)
             offset += self._members[-1].width
-        if self.device != "cpu" and batch_tokens == BATCH_TOKENS:
-            self._batch_tokens = GPU_BATCH_TOKENS
+        self.lanes = self._members[0].session.facts.sessions
         if self.device != "cpu":
+            # Its sessions overlap within a batch already.
+            self.lanes = 1
             self._call_tokens = _GPU_CALL_TOKENS
-        facts = self._members[0].session.facts
-        self.lanes = facts.sessions if self.device == "cpu" else 1
+            if batch_tokens == BATCH_TOKENS:
+                self._batch_tokens = GPU_BATCH_TOKENS
         self._width = offset
         self._heads = HeadSet(readers)
         self._readers = readers

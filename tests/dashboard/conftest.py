@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -17,12 +16,6 @@ from dashboard.store import Batch, Store
 from stream.database_url import PostgresUrl, ReadModelAt
 from tests.dashboard.label_feed import Made
 from tests.postgres import Postgres, missing
-
-with contextlib.suppress(ImportError):
-    from playwright.sync_api import expect
-
-    # Five seconds, its default, are what a page takes on a machine with other tests on it.
-    expect.set_options(timeout=30_000)
 
 LABELS = "labels"
 NewPlace = Callable[[], ReadModelAt]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,18 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from stream.kafka.admin import open_admin
 from stream.kafka.embedded import EmbeddedBroker
 from stream.settings import KafkaSettings
 from tests.conftest import TIDEGATE, clean_environment, kafka_environment, kafka_settings
+from tests.dashboard.chromium import CHROMIUM, chromium, visiting
 from tests.dashboard.label_feed import Made, label_of, stream_of
 from tests.dashboard.test_projector import send
-
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
 
 pytestmark = [
     pytest.mark.browser,
@@ -112,39 +108,14 @@ def _children_of(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
 def visit(browser: Browser, dashboard: Dashboard) -> Iterator[Callable[..., Page]]:
-    """`visit("?text=x", width=390)`: a page that must neither raise nor ask another host."""
-    pages: list[Page] = []
-    outside: list[str] = []
-    thrown: list[str] = []
-
-    def note(request: Request) -> None:
-        if not request.url.startswith((dashboard.url, "data:", "blob:")):
-            outside.append(request.url)
-
-    def go(path: str = "", *, width: int = 1280, height: int = 800) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": height})
-        pages.append(page)
-        page.on("request", note)
-        page.on("pageerror", lambda error: thrown.append(str(error)))
-        page.on("dialog", lambda dialog: thrown.append(dialog.message))
-        page.goto(f"{dashboard.url}/{path}")
-        return page
-
-    yield go
-    for page in pages:
-        page.close()
-    assert not outside, "the page asked another host"
-    assert not thrown
+    with visiting(browser, dashboard.url, height=800) as go:
+        yield go
 
 
 def test_a_post_that_is_produced_appears(dashboard: Dashboard, visit: Callable[..., Page]) -> None:

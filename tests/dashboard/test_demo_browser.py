@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
-from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from dashboard.policy_text import comparisons, rule_block, with_key, with_threshold
 from stream.kafka.client import kafka_python_config
@@ -23,8 +23,8 @@ from stream.settings import KafkaSettings
 from stream.topics import ALERTS, POSTS, Topic
 from tests.cli.test_demo import Demo
 from tests.conftest import kafka_environment, kafka_settings
+from tests.dashboard.chromium import CHROMIUM, chromium, visiting
 from tests.dashboard.desk_feed import alerts_at
-from tests.dashboard.test_browser import CHROMIUM
 
 pytestmark = [
     pytest.mark.browser,
@@ -86,38 +86,14 @@ def quay(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
 def visit(browser: Browser, quay: Quay) -> Iterator[Callable[..., Page]]:
-    """`visit("alerts", width=390)`: a page that must neither raise nor ask another host."""
-    pages: list[Page] = []
-    outside: list[str] = []
-    thrown: list[str] = []
-
-    def note(request: Request) -> None:
-        if not request.url.startswith((quay.url, "data:", "blob:")):
-            outside.append(request.url)
-
-    def go(path: str = "", *, width: int = 1280, height: int = 720) -> Page:
-        page = browser.new_page(viewport={"width": width, "height": height})
-        pages.append(page)
-        page.on("request", note)
-        page.on("pageerror", lambda error: thrown.append(str(error)))
-        page.goto(f"{quay.url}/{path}")
-        return page
-
-    yield go
-    for page in pages:
-        page.close()
-    assert not outside, "the page asked another host"
-    assert not thrown
+    with visiting(browser, quay.url) as go:
+        yield go
 
 
 def done(page: Page) -> None:

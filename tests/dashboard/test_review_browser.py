@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dashboard.policy_text import with_key, with_threshold
 from stream.decisions.stored import stored_reviews
@@ -26,9 +26,10 @@ from stream.records import encode
 from stream.settings import KafkaSettings
 from stream.topics import DECISIONS, LABELS
 from tests.conftest import TIDEGATE, clean_environment, kafka_environment, kafka_settings
+from tests.dashboard.chromium import CHROMIUM, chromium, visiting
 from tests.dashboard.desk_feed import decisions_on, queued_labels
 from tests.dashboard.label_feed import Made
-from tests.dashboard.test_browser import CHROMIUM, NASTY
+from tests.dashboard.test_browser import NASTY
 
 pytestmark = [
     pytest.mark.browser,
@@ -117,40 +118,15 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture
 def moderator(browser: Browser, office: Office) -> Iterator[Callable[..., Page]]:
-    """`moderator("rules")`: a page in a browser of somebody's own, which asks no other host."""
-    contexts = []
-    outside: list[str] = []
-    thrown: list[str] = []
-
-    def note(request: Request) -> None:
-        if not request.url.startswith((office.url, "data:", "blob:")):
-            outside.append(request.url)
-
-    def go(path: str = "review") -> Page:
-        context = browser.new_context(viewport={"width": 1280, "height": 720})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", note)
-        page.on("pageerror", lambda error: thrown.append(str(error)))
-        page.on("dialog", lambda dialog: thrown.append(dialog.message))
-        page.goto(f"{office.url}/{path}")
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert not outside, "the page asked another host"
-    assert not thrown
+    """`moderator("rules")`: a page in a browser of somebody's own."""
+    with visiting(browser, office.url) as go:
+        yield lambda path="review": go(path)
 
 
 def shown(page: Page) -> str:

@@ -15,9 +15,10 @@ from dashboard.database import database_errors, open_to_read
 from dashboard.errors import ReadModelError
 from dashboard.projection import WIDTHS_S, Place, latency_bin, post_row
 from dashboard.reader import open_reader
+from dashboard.retention import FINE_RETENTION_S
 from dashboard.schema import MIGRATIONS, VERSION
 from dashboard.scope import FeedFilter, Scope
-from dashboard.store import FINE_RETENTION_S, Batch, PartitionBacklog, Store
+from dashboard.store import Batch, PartitionBacklog, Store
 from stream.database_url import ReadModelAt
 from stream.records import DEAD_LETTER_SCHEMA, DeadLetter, Origin, encode
 from tests.dashboard.conftest import NewPlace, asking, batch_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.errors import PolicyError
+from stream.errors import PolicyError, TidegateError
 from stream.policy import PolicyWatch
 from tests.stream.policy.records import rule, rules
 
@@ -21,7 +21,7 @@ def watch(path: Path) -> PolicyWatch:
     return PolicyWatch(path, reload_s=1e-9)
 
 
-def watch_error(watched: PolicyWatch) -> PolicyError | None:
+def watch_error(watched: PolicyWatch) -> TidegateError | None:
     return watched.error
 
 
