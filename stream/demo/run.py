@@ -182,7 +182,7 @@ class _Demo:
             now = (watcher.decided, hook.result.decisions, firing)
             if now != seen:
                 seen, since_s = now, time.monotonic()
-            delivered = hook.result.decisions >= len(watcher.acted_on)
+            delivered = hook.result.decisions >= len(watcher.to_deliver)
             if watcher.decided >= watcher.account.labelled and delivered and not firing:
                 return
             # The roles may still be starting; later, silence means that there is no more to come.

@@ -59,9 +59,10 @@ class Watcher:
         self.first_answer_s: float | None = None
         self.last_answer_s: float | None = None
         self.first_sent_s: float | None = None
-        #: Decisions read, and the ids of those that are something else than `allow`.
+        #: Decisions read, and the ids of those that a target hears of: every other action, and
+        #: an `allow` where the post was taken back.
         self.decided = 0
-        self.acted_on: set[str] = set()
+        self.to_deliver: set[str] = set()
         self.changed = asyncio.Event()
         self._kafka = kafka
         self._posts, self._labels, self._dead_letters, self._decisions = (
@@ -154,8 +155,8 @@ class Watcher:
             with contextlib.suppress(msgspec.DecodeError):  # somebody else's
                 decided = self._decode_decision(record.value or b"")
                 self.decided += 1
-                if decided.action != "allow" and not decided.retracted:
-                    self.acted_on.add(decided.decision_id)
+                if decided.action != "allow" or decided.retracted:
+                    self.to_deliver.add(decided.decision_id)
 
     def _take(self, value: bytes | None, answer: Answer, now_s: float) -> None:
         try:
