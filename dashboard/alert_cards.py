@@ -258,7 +258,8 @@ def _buttons(view: AlertView, now: int) -> None:
             "Mute", icon=":material/notifications_off:", key=f"mute-{key}", disabled=not moderator
         ):
             st.text(
-                f"Rule {alert.rule}: marked as muted here and in the audit. Hooks deliver it all the same."
+                f"Rule {alert.rule}: hooks tell nobody of alerts that begin meanwhile. What still"
+                " fires when the mute ends is told then."
             )
             for words, length in _MUTES.items():
                 st.button(

@@ -19,7 +19,8 @@ from stream.hooks.deliverer import Deliverer
 from stream.hooks.events import Event, Place, decode_event
 from stream.hooks.filters import passes
 from stream.hooks.load import load_targets
-from stream.hooks.log import Memory, log_partition, read_topic, remember
+from stream.hooks.log import Memory, log_partition, recent_alerts, remember
+from stream.hooks.mutes import LOOK_EVERY_S, KeptBack, Loose, Mutes
 from stream.hooks.outbox import Item, Outbox
 from stream.hooks.repeater import Repeater
 from stream.hooks.senders import sender_of
@@ -47,7 +48,8 @@ _MOST_RECORDS: Final = 1_000_000
 #: How many records may be out that are not confirmed, and how much memory they may take.
 _MOST_OUT_RECORDS: Final = 50_000
 _MOST_OUT_BYTES: Final = 64 << 20
-#: What an alertmanager must hear again is looked for in so many alerts of each partition.
+#: What an alertmanager must hear again, and what a mute keeps back, is looked for in so many alerts
+#: of each partition.
 _ALERTS_READ: Final = 20_000
 _TOPICS: Final = {"decisions": DECISIONS, "alerts": ALERTS}
 
@@ -135,8 +137,12 @@ class HookAgent:
         self._sender = self._repeater or sender
         self._window = Window(target.window, _MOST_RECORDS, app.ledger.confirm)
         self._room = asyncio.Event()
+        self._learning = asyncio.Lock()
         self._generation: int | None = None
         self._memory = Memory([])
+        self._mutes = Mutes()
+        self._kept = KeptBack(self._mutes)
+        self._loose = Loose()
         self.deliverer = Deliverer(
             name,
             Outbox(target.limits()),
@@ -151,6 +157,8 @@ class HookAgent:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._write())
             group.create_task(self.deliverer.run())
+            if ALERTS in self._kinds.values():
+                group.create_task(self._tell_later())
             if self._repeater is not None:
                 group.create_task(self._repeater.run(self._may_repeat))
 
@@ -162,6 +170,8 @@ class HookAgent:
         """Take the spans of one fetch; waits while the target is too far ahead of its oldest."""
         await self._know_the_past()
         for span in spans:
+            if self._kinds[span.partition.topic] is ALERTS:
+                await asyncio.to_thread(self._mutes.read, self._app.settings.kafka)
             while not self._window.has_room and not span.dropped:
                 self._room.clear()
                 await self._room.wait()
@@ -170,23 +180,46 @@ class HookAgent:
 
     def _take(self, span: Span) -> None:
         found = [
-            (event, known)
+            event
             for record in span.records
             if (event := self._decoded(span.partition, record)) is not None
+            and not self._kept.keeps(event, record.timestamp)
             and self._wants(event)
-            and ((known := self._memory.of(event)) is None or known.state == "retrying")
+            and not self._was_told(event)
         ]
-        ticket = self._window.open(span, len(found))
+        self._deliver(found, self._window.open(span, len(found)))
+
+    def _deliver(self, events: Sequence[Event], ticket: Ticket | Loose) -> None:
+        """Hand over, each at the step of its schedule that the log remembers."""
         now = time.time()
         schedule = self._target.retries
         items = []
-        for event, known in found:
+        for event in events:
             item = Item(event, ticket, due=now + schedule[0], since=now)
-            if known is not None:
+            if (known := self._memory.of(event)) is not None:
                 item.attempt, item.step = known.attempt, known.step(schedule)
                 item.due, item.since = known.due, known.since
             items.append(item)
         self.deliverer.put(items)
+
+    def _was_told(self, event: Event) -> bool:
+        known = self._memory.of(event)
+        return known is not None and known.state != "retrying"
+
+    async def _tell_later(self) -> None:
+        """When a mute ends, what it kept back and still fires."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._paused():
+                continue
+            # Also where no record comes that would ask for it.
+            await self._know_the_past()
+            if not len(self._kept):
+                continue
+            await asyncio.to_thread(self._mutes.read, self._app.settings.kafka)
+            if not self._paused() and self._generation == self._app.consumer_generation_id:
+                free = self._kept.release(int(time.time() * 1000))
+                self._deliver([event for event in free if self._wants(event)], self._loose)
 
     def _decoded(self, partition: Partition, record: Any) -> Event | None:
         if record.value is None:
@@ -217,38 +250,38 @@ class HookAgent:
 
     def _forget(self) -> None:
         self._window.forget_dropped()
+        self._loose.dropped = True
+        self._loose = Loose()
         self.deliverer.outbox.discard(_is_dropped)
         self._room.set()
 
     async def _know_the_past(self) -> None:
         """With a new assignment, read what the log says of records that come once more."""
-        generation = self._app.consumer_generation_id
-        if generation == self._generation:
-            return
-        self._forget()
-        kafka = self._app.settings.kafka
-        self._memory = await asyncio.to_thread(remember, kafka, self._name)
-        if self._repeater is not None:
-            ours = {tp.partition for tp in self._app.consumer.assignment()}
-            events = await asyncio.to_thread(self._alerts, ours)
-            self._repeater.begin(event for event in events if self._passes_filter(event))
-        self._generation = generation
+        async with self._learning:
+            generation = self._app.consumer_generation_id
+            if generation == self._generation:
+                return
+            self._forget()
+            self._memory = await asyncio.to_thread(remember, self._app.settings.kafka, self._name)
+            if ALERTS in self._kinds.values():
+                await self._know_the_alerts()
+            self._generation = generation
         log.info("hook starts", target=self._name, remembered=len(self._memory))
 
-    def _passes_filter(self, event: Event) -> bool:
-        return passes(self._target.filter, event, retractions=False)
-
-    def _alerts(self, partitions: set[int]) -> list[Event]:
-        name = self._app.full_name(ALERTS)
-        found = []
-        for number, offset, _, value in read_topic(
-            self._app.settings.kafka, name, lambda _: partitions, _ALERTS_READ
-        ):
-            try:
-                found.append(decode_event("alert", value or b"", Place(name, number, offset)))
-            except msgspec.DecodeError:
-                continue
-        return found
+    async def _know_the_alerts(self) -> None:
+        kafka = self._app.settings.kafka
+        ours = {tp.partition for tp in self._app.consumer.assignment()}
+        await asyncio.to_thread(self._mutes.read, kafka)
+        alerts = await asyncio.to_thread(recent_alerts, kafka, ours, _ALERTS_READ)
+        self._kept = KeptBack(self._mutes, self._was_told)
+        self._kept.begin(alerts)
+        if self._repeater is not None:
+            self._repeater.begin(
+                event
+                for event, _ in alerts
+                if not self._kept.holds(event)
+                and passes(self._target.filter, event, retractions=False)
+            )
 
     def _may_repeat(self) -> bool:
         outbox = self.deliverer.outbox
@@ -263,7 +296,7 @@ class HookAgent:
     # -- the log
 
     def _resolved(self, item: Item) -> None:
-        ticket: Ticket = item.ticket
+        ticket: Ticket | Loose = item.ticket
         ticket.resolve()
         self._room.set()
 
@@ -300,7 +333,7 @@ class HookAgent:
 
 
 def _is_dropped(item: Item) -> bool:
-    ticket: Ticket = item.ticket
+    ticket: Ticket | Loose = item.ticket
     return ticket.dropped
 
 

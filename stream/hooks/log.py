@@ -181,6 +181,25 @@ def read_topic(
         yield from scanner.read(topic, there if most is None else newest(there, most))
 
 
+def recent_alerts(kafka: KafkaSettings, partitions: set[int], most: int) -> list[tuple[Event, int]]:
+    """The newest alerts of these partitions, oldest first, each with its record's time in ms.
+
+    Args:
+        kafka: the broker.
+        partitions: of the topic `alerts`.
+        most: of each partition.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    name = ALERTS.full_name(kafka.topic_prefix)
+    return [
+        (event, at_ms)
+        for number, offset, at_ms, value in read_topic(kafka, name, lambda _: partitions, most)
+        for event in _decoded({name: "alert"}, Place(name, number, offset), value)
+    ]
+
+
 def events_at(kafka: KafkaSettings, places: Iterable[Place]) -> Iterator[Event]:
     """The events at these places, as far as the topics still hold them.
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiokafka import AIOKafkaProducer
 
 from stream.hooks.log import read_log
 from stream.kafka.admin import open_admin
+from stream.kafka.client import aiokafka_config
 from stream.kafka.embedded import EmbeddedBroker
-from stream.outcomes import Action, Delivery
+from stream.outcomes import AUDIT_SCHEMA, Action, AuditEvent, Delivery
+from stream.records import encode, rfc3339
 from stream.settings import KafkaSettings
+from stream.topics import AUDIT
 from tests.apache_kafka import ApacheKafka, free_ports
 from tests.conftest import RunTidegate, kafka_environment, kafka_settings
 from tests.stream.agents.hook_trials import (
@@ -284,3 +289,46 @@ async def test_an_orderly_stop_in_the_middle_repeats_nothing(
             assert await workers.stop() == 0
     account = arrivals.account(sent)
     assert (account["lost"], account["repeated"], account["disordered"]) == ([], 0, [])
+
+
+async def test_a_muted_rule_tells_nobody_until_the_mute_ends(
+    embedded_topics: KafkaSettings, tmp_path: Path
+) -> None:
+    kafka, arrivals = embedded_topics, Arrivals()
+    begins, ends = alert(1), alert(3, "resolved")
+    other = alert(2, rule="another", alert_id="another/1")
+    over = [alert(n, state, alert_id="short") for n, state in ((4, "firing"), (5, "resolved"))]
+    await _say(kafka, "alert.mute", int(time.time() * 1000) + 3_600_000)
+    async with (
+        serve(arrivals.handle) as server,
+        HookWorkers(kafka, tmp_path, _webhook("bot", server.url)) as workers,
+    ):
+        await publish(kafka, [begins, *over, other])
+        workers.start()
+        await workers.until_committed("bot", 4)
+        assert set(arrivals.ids) == {other.record_id}
+        assert await workers.stop() == 0
+        # What is kept back is not lost with the process.
+        workers.start()
+        await _say(kafka, "alert.unmute", 0)
+        await workers.until(lambda: begins.record_id in arrivals.ids)
+        await publish(kafka, [ends])
+        await workers.until(lambda: ends.record_id in arrivals.ids)
+        assert await workers.stop() == 0
+    account = arrivals.account([begins, other, ends])
+    assert (account["lost"], account["repeated"], account["disordered"]) == ([], 0, [])
+    assert account["messages"] == 3
+
+
+async def _say(kafka: KafkaSettings, what: str, until_ms: int) -> None:
+    """As the dashboard does when somebody mutes a rule."""
+    event = AuditEvent(
+        schema=AUDIT_SCHEMA, event_id=what, at=rfc3339(int(time.time() * 1000)), who="p-1",
+        what=what, on="toxicity", detail={"until_ms": until_ms},
+    )  # fmt: skip
+    producer = AIOKafkaProducer(**aiokafka_config(kafka), acks="all")
+    await producer.start()
+    try:
+        await producer.send_and_wait(AUDIT.full_name(kafka.topic_prefix), encode(event))
+    finally:
+        await producer.stop()
