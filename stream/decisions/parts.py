@@ -5,9 +5,12 @@ Invariant: bounded memory. The queues hold a few chunks; who reads waits for who
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full
@@ -67,8 +70,9 @@ def run_backtest(
         )
         for number, queue in enumerate(queues)
     ]
-    for worker in workers:
-        worker.start()
+    with _ctrl_c_is_ours():
+        for worker in workers:
+            worker.start()
     try:
         handed = 0
         for chunk in chunks:
@@ -76,14 +80,34 @@ def run_backtest(
             handed += len(chunk)
             done(handed)
         _hand_out(None, queues, workers)
-        return _collected(answers, workers)
-    finally:
+        tally = _collected(answers, workers)
+    except BaseException:
+        for queue in queues:
+            queue.cancel_join_thread()  # nobody reads what waits in it
         for worker in workers:
             worker.terminate()
+        raise
+    finally:
+        for worker in workers:
             worker.join()
         for queue in (*queues, answers):
             queue.close()
-            queue.cancel_join_thread()
+            # Its thread holds semaphores: one that outlives us leaves them behind.
+            queue.join_thread()
+    return tally
+
+
+@contextlib.contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """What is started now does not hear of Ctrl-C: we end it, and it has nothing to say."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _alone(chunks: Iterable[Values], backtest: Backtest, done: Callable[[int], None]) -> Tally:

@@ -142,6 +142,7 @@ def test_the_command_reads_files_and_uses_every_core(
     arguments += ["--labels", "labels.jsonl.gz", "--reviews", "reviews.jsonl"]
     done = run_tidegate(*arguments, "--processes", "2", "--json", timeout_s=120)
     assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "nor a semaphore left behind"
     result = json.loads(done.stdout)
     alone = run_backtest(
         chunks_of(RecordFile(tmp_path / "labels.jsonl.gz").values(), 64),
