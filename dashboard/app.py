@@ -7,7 +7,7 @@ from typing import Final
 
 import streamlit as st
 
-from dashboard.signed_in import gate
+from dashboard.signed_in import gate, somebody_is_in
 
 _HERE = Path(__file__).parent
 
@@ -16,9 +16,6 @@ st.set_page_config(
     page_title="Tidegate", page_icon=_HERE / "components" / "icon.svg", layout="wide"
 )
 st.logo(_HERE / "components" / "logo.svg", size="large")
-
-# Before any page: who is not signed in, where that is needed, sees nothing else.
-gate()
 
 #: File, title, icon and what is there; the first is where one begins.
 _PAGES: Final = (
@@ -82,6 +79,8 @@ page = st.navigation(
         )
         for number, (name, title, icon, what) in enumerate(_PAGES)
     ],
-    position="top",
+    position="top" if somebody_is_in() else "hidden",
 )
+# Before any page: who is not signed in, where that is needed, sees nothing else.
+gate()
 page.run()

@@ -67,6 +67,14 @@ def signed_in() -> Person | None:
     return None if name is None else _gate().person(name)
 
 
+def somebody_is_in() -> bool:
+    """Whether there is anything to show beside the sign-in page."""
+    try:
+        return signed_in() is not None
+    except TidegateError:
+        return False
+
+
 def gate() -> None:
     """Draw the sign-in page and nothing else, until somebody has signed in."""
     try:
@@ -84,7 +92,10 @@ def gate() -> None:
         st.caption(f":material/person: {person.role.value}, {person.pseudonym}")
         if st.button("Sign out", icon=":material/logout:"):
             if mode == "oidc":
+                # No run after this one: it would take the place of the way to the provider, and the
+                # browser would keep its cookie.
                 st.logout()
+                st.stop()
             st.session_state.pop(_NAME, None)
             st.rerun()
 
@@ -92,7 +103,7 @@ def gate() -> None:
 def _ask(mode: Mode) -> None:
     _, middle, _ = st.columns([1, 1, 1])
     with middle.container(border=True):
-        st.subheader(":material/lock: Sign in")
+        st.subheader(":material/lock: Sign in", anchor=False)
         if mode == "oidc":
             if st.user.is_logged_in:
                 st.warning(
