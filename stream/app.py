@@ -21,12 +21,13 @@ from yarl import URL
 
 from stream.agents.label import load_scorer
 from stream.beats import add_beat
-from stream.flow import BatchPipeline, Flow
+from stream.flow import BatchPipeline, Computer, Flow, PackedPipeline
 from stream.kafka.client import aiokafka_config, bootstrap_servers, ssl_context
 from stream.kafka.fetching import MAX_PARTITION_FETCH_BYTES
 from stream.kafka.ledger import Ledger
 from stream.kafka.offsets import partition_ends
-from stream.kafka.publisher import Output, Publisher
+from stream.kafka.packing import BATCH_BYTES, Output, Packer
+from stream.kafka.publisher import Publisher
 from stream.kafka.transport import BatchedConsumer, BatchedTransport, BatchOptions
 from stream.readiness import output_limits
 from stream.roles import Duty, Role, group_of, role_named
@@ -35,8 +36,6 @@ from stream.topics import Topic
 
 __all__ = ["TidegateApp", "create_app", "load_scorer"]
 
-#: Largest batch built for a partition: one produce request carries one batch per partition.
-_PRODUCE_BATCH_BYTES: Final = 512 * 1024
 #: Batches that wait for a free slot, beside those in flight: enough that none of them waits for
 #: the consumer.
 _QUEUED_BATCHES: Final = 4
@@ -99,9 +98,8 @@ class TidegateApp(faust.App):
         """
         return Publisher(
             cast("driver.Producer", self.producer)._ensure_producer,  # noqa: SLF001 - Faust's name
-            max_batch_bytes=self.limits,
+            Packer(self.limits, instead=instead),
             timeout_s=self.settings.kafka.request_timeout_s,
-            instead=instead,
         )
 
     def new_flow(
@@ -112,7 +110,7 @@ class TidegateApp(faust.App):
         ordered: bool = False,
         lanes: int = 1,
     ) -> Flow:
-        """The flow of this role's agent.
+        """The flow of this role's agent, computed in threads.
 
         Args:
             pipeline: from spans to outputs.
@@ -120,10 +118,19 @@ class TidegateApp(faust.App):
             ordered: call the pipeline from one thread, in the order of the records.
             lanes: as of `Flow`; a scorer's.
         """
+        publisher = self.publisher(instead)
+        return self.flow_of(
+            PackedPipeline(pipeline, publisher.pack), publisher, ordered=ordered, lanes=lanes
+        )
+
+    def flow_of(
+        self, computer: Computer, publisher: Publisher, *, ordered: bool = False, lanes: int = 1
+    ) -> Flow:
+        """The flow around a computer, wherever that computes; the rest is as in `new_flow`."""
         worker = self.settings.worker
         flow = Flow(
-            pipeline,
-            self.publisher(instead),
+            computer,
+            publisher,
             self.ledger,
             batch_posts=worker.batch_posts,
             delay_s=worker.batch_delay_s,
@@ -222,7 +229,7 @@ def _faust_settings(settings: Settings, most_records: int) -> dict[str, Any]:
         # and with it aiokafka would retry for ever; one request in flight keeps the order.
         "producer_acks": -1,
         "producer_request_timeout": kafka.request_timeout_s,
-        "producer_max_batch_size": _PRODUCE_BATCH_BYTES,
+        "producer_max_batch_size": BATCH_BYTES,
         # The ledger bounds what is out; the queue must never be what is full.
         "stream_buffer_maxsize": 2 * most_records,
         "stream_wait_empty": True,

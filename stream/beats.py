@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiokafka.errors import KafkaError
 
 from stream.errors import TidegateError
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.logs import get_logger
 from stream.outcomes import WORKER_SCHEMA, WorkerBeat
 from stream.records import encode, rfc3339

@@ -8,6 +8,7 @@
     ├── MissingExtraError        an optional part is not installed: package, Java, browser
     ├── BrokerError              the broker cannot be reached, refuses, or lost us
     │   └── DeliveryError        the broker did not confirm an output; the worker must end
+    ├── ScoringProcessError      the process that scores for a worker has ended
     ├── StallError               a worker holds partitions and makes no progress
     ├── SourceError              an input file or feed cannot be read at all
     └── PostError                one post cannot be a post; becomes a dead letter, never ends a worker
@@ -46,6 +47,7 @@ __all__ = [
     "ParityError",
     "PolicyError",
     "PostError",
+    "ScoringProcessError",
     "SourceError",
     "StallError",
     "TidegateError",
@@ -105,6 +107,10 @@ class BrokerError(TidegateError):
 
 class DeliveryError(BrokerError):
     """The broker did not confirm an output; committing past it would lose a post."""
+
+
+class ScoringProcessError(TidegateError):
+    """The process that scores for a worker has ended, or failed on something that is no post."""
 
 
 class StallError(TidegateError):

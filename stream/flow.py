@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from stream.kafka.ledger import Ledger, Span
-from stream.kafka.publisher import Packed, Publisher
+from stream.kafka.packing import Output, Packed
+from stream.kafka.publisher import Publisher
 from stream.pipeline import Outcome
 
 #: What the threads are called in which batches are computed.
@@ -28,6 +29,41 @@ class BatchPipeline(Protocol):
     """What turns the spans of a batch into outputs, in a thread; `Pipeline` is one."""
 
     def run(self, spans: Sequence[Span]) -> Outcome: ...  # noqa: D102
+
+
+class Computed(NamedTuple):
+    """A batch's outputs, packed for the wire, and how many of them are which."""
+
+    labels: int
+    dead_letters: int
+    packed: Sequence[Packed]
+
+
+class Computer(Protocol):
+    """What makes packed outputs of a batch's spans and lets go of their records."""
+
+    def compute(self, spans: Sequence[Span]) -> Computed: ...  # noqa: D102
+
+
+class PackedPipeline:
+    """A pipeline and what packs its outputs, one after the other in the caller's thread."""
+
+    def __init__(
+        self, pipeline: BatchPipeline, pack: Callable[[list[Output], int], Sequence[Packed]]
+    ) -> None:
+        self._pipeline = pipeline
+        self._pack = pack
+
+    def compute(self, spans: Sequence[Span]) -> Computed:
+        """As of `Computer`."""
+        outcome = self._pipeline.run(spans)
+        packed = self._pack(outcome.outputs, time.time_ns() // 1_000_000)
+        # What the wire's bytes were made of is freed here, where it is in the cache: on the event
+        # loop it cost a fifth of the loop's time.
+        outcome.outputs.clear()
+        for span in spans:
+            span.free()
+        return Computed(outcome.labels, outcome.dead_letters, packed)
 
 
 @dataclass(slots=True)
@@ -48,20 +84,20 @@ class Flow:
     """Batches on their way; `put` feeds it, `run` moves it.
 
     Args:
-        pipeline: turns spans into outputs, in threads.
-        publisher: delivers outputs.
+        computer: turns spans into packed outputs, called from threads.
+        publisher: delivers them.
         ledger: where spans are taken and confirmed.
         batch_posts: most posts of one batch.
         delay_s: longest wait for a batch to fill while another is computed.
         in_flight: most batches between consumer and broker.
-        threads: that compute batches; one for a pipeline that wants them in order.
+        threads: that compute batches; one for a computer that wants them in order.
         lanes: how many batches the model computes at once and gains by it.
         unpartitioned: output topics whose partition number says nothing of the input's.
     """
 
     def __init__(
         self,
-        pipeline: BatchPipeline,
+        computer: Computer,
         publisher: Publisher,
         ledger: Ledger,
         *,
@@ -72,7 +108,7 @@ class Flow:
         lanes: int = 1,
         unpartitioned: frozenset[str] = frozenset(),
     ) -> None:
-        self._pipeline = pipeline
+        self._computer = computer
         self._publisher = publisher
         self._ledger = ledger
         self._batch_posts = batch_posts
@@ -85,9 +121,7 @@ class Flow:
         self._queued_records = 0
         self._computing = 0
         self._changed = asyncio.Event()
-        self._ordered: asyncio.Queue[
-            tuple[list[Span], asyncio.Future[tuple[Outcome, list[Packed]]]]
-        ] = asyncio.Queue()
+        self._ordered: asyncio.Queue[tuple[list[Span], asyncio.Future[Computed]]] = asyncio.Queue()
         self.counts = FlowCounts()
         #: False once a failure has ended it: nobody need wait for what is in flight.
         self.running = False
@@ -131,7 +165,7 @@ class Flow:
             await slots.acquire()
             batch = await self._next_batch()
             self._computing += 1
-            computation = loop.run_in_executor(pool, self._compute, batch)
+            computation = loop.run_in_executor(pool, self._computer.compute, batch)
             computation.add_done_callback(self._computed)
             self._ordered.put_nowait((batch, computation))
 
@@ -173,42 +207,35 @@ class Flow:
                 room -= span.count
         return batch
 
-    def _compute(self, batch: list[Span]) -> tuple[Outcome, list[Packed]]:
-        """In a thread of the pool."""
-        outcome = self._pipeline.run(batch)
-        packed = self._publisher.pack(outcome.outputs, time.time_ns() // 1_000_000)
-        # What the wire's bytes were made of is freed here, where it is in the cache: on the event
-        # loop it cost a fifth of the loop's time.
-        outcome.outputs.clear()
-        for span in batch:
-            span.free()
-        return outcome, packed
-
-    def _computed(self, _: asyncio.Future[tuple[Outcome, list[Packed]]]) -> None:
+    def _computed(self, _: asyncio.Future[Computed]) -> None:
         self._computing -= 1
         self._changed.set()
 
     async def _deliver(self, slots: asyncio.Semaphore, group: asyncio.TaskGroup) -> None:
         while True:
             batch, computation = await self._ordered.get()
-            outcome, packed = await computation
+            computed = await computation
             # A partition that was taken away meanwhile: its next owner sends these labels.
             ours = {span.partition.partition for span in batch if not span.dropped}
             sent = await self._publisher.send(
-                [p for p in packed if p.partition in ours or p.topic in self._unpartitioned]
+                [
+                    p
+                    for p in computed.packed
+                    if p.partition in ours or p.topic in self._unpartitioned
+                ]
             )
-            group.create_task(self._confirm(batch, outcome, sent, slots))
+            group.create_task(self._confirm(batch, computed, sent, slots))
 
     async def _confirm(
         self,
         batch: list[Span],
-        outcome: Outcome,
+        computed: Computed,
         sent: list[asyncio.Future[object]],
         slots: asyncio.Semaphore,
     ) -> None:
         await self._publisher.confirm(sent)
         self._ledger.confirm(batch)
-        self.counts.labels += outcome.labels
-        self.counts.dead_letters += outcome.dead_letters
+        self.counts.labels += computed.labels
+        self.counts.dead_letters += computed.dead_letters
         self.counts.batches += 1
         slots.release()

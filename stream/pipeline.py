@@ -17,7 +17,7 @@ from models.errors import ModelRuntimeError
 from models.scores import Scorer, TextScores
 from stream.errors import PostError
 from stream.kafka.ledger import Partition, Record, Span
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.labelling import LabelEncoder, label_of, model_refs, retraction_of
 from stream.records import (
     DeadLetterReason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -32,16 +33,20 @@ def scorer_of(models: ModelSettings) -> Scorer:
     )
 
 
-def log_models(scorer: Scorer) -> None:
-    """Say how each model runs: device, provider, fused operators, time of the warm-up."""
-    import structlog
-
+def events_of(scorer: Scorer) -> list[dict[str, Any]]:
+    """What the log should say of a scorer's models: device, provider, fused operators, warm-up."""
     from models.scorer import OnnxScorer
 
-    if isinstance(scorer, OnnxScorer):
-        log = structlog.stdlib.get_logger("tidegate.models")
-        for facts in scorer.facts:
-            log.info("model loaded", **model_event(facts))
+    return [model_event(facts) for facts in scorer.facts] if isinstance(scorer, OnnxScorer) else []
+
+
+def log_events(events: Sequence[dict[str, Any]]) -> None:
+    """Say how each model runs."""
+    import structlog
+
+    log = structlog.stdlib.get_logger("tidegate.models")
+    for event in events:
+        log.info("model loaded", **event)
 
 
 def model_event(facts: ModelFacts) -> dict[str, Any]:
@@ -56,6 +61,10 @@ def model_event(facts: ModelFacts) -> dict[str, Any]:
 def models_in_use(scorer: object) -> list[ModelInUse]:
     """How a scorer's models run; nothing of a scorer that has none."""
     from models.scorer import OnnxScorer
+    from stream.scoring_process.handle import ScoringProcess
+
+    if isinstance(scorer, ScoringProcess):
+        return list(scorer.in_use)
 
     if not isinstance(scorer, OnnxScorer):
         return []

@@ -119,6 +119,11 @@ class WorkerSettings(_Section):
         20.0, gt=0, description="longest wait for posts in flight on SIGTERM"
     )
     instance: str | None = Field(None, description="static member name in the group; default: none")
+    scoring: Literal["auto", "process", "threads"] = Field(
+        "auto",
+        description="where posts are scored: in a process beside the worker's, or in its threads; "
+        "auto: a process where there is more than one core",
+    )
 
 
 class PolicySettings(_Section):

@@ -21,7 +21,8 @@ from stream.aggregates.facts import Of
 from stream.errors import BrokerError
 from stream.flow import THREAD_NAME
 from stream.kafka.ledger import Ledger, Partition, Span
-from stream.kafka.publisher import Output, Publisher
+from stream.kafka.packing import Output
+from stream.kafka.publisher import Publisher
 from stream.kafka.tables import add_table
 from stream.kafka.transport import BatchedConsumer, BatchedTransport
 from stream.logs import get_logger

@@ -26,7 +26,7 @@ from stream.alerts.memory import written_hours, written_state
 from stream.alerts.rules import PipelineRule, RuleSet
 from stream.alerts.watch import RulesWatch
 from stream.kafka.ledger import Span
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.logs import get_logger
 from stream.outcomes import Alert, Metric, decode_metric
 from stream.records import encode

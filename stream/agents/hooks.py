@@ -27,7 +27,8 @@ from stream.hooks.senders import sender_of
 from stream.hooks.targets import Alertmanager, Target
 from stream.hooks.window import Ticket, Window
 from stream.kafka.ledger import Partition, Span
-from stream.kafka.publisher import Output, Publisher
+from stream.kafka.packing import Output
+from stream.kafka.publisher import Publisher
 from stream.logs import get_logger
 from stream.outcomes import Delivery
 from stream.records import encode

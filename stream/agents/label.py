@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
+from models.devices import available_threads
 from models.scores import Scorer
 from stream.agents.flowing import add_flow_agent
 from stream.flow import Flow
 from stream.pipeline import Pipeline
 from stream.roles import Role
-from stream.settings import Settings
+from stream.scoring_process.handle import ScoringProcess
+from stream.settings import Settings, WorkerSettings
 from stream.topics import DEAD_LETTERS, LABELS, POSTS
 
 if TYPE_CHECKING:
@@ -23,23 +26,48 @@ def load_scorer(settings: Settings) -> Scorer:
     Raises:
         ModelError: it cannot be loaded, with the reason.
     """
-    from stream.scoring import log_models, scorer_of
+    from stream.scoring import events_of, log_events, scorer_of
 
     scorer = scorer_of(settings.models)
-    log_models(scorer)
+    log_events(events_of(scorer))
     return scorer
 
 
+def prepare(settings: Settings) -> Scorer | ScoringProcess:
+    """What scores: a process with the scorer of `settings.models`, or the scorer itself.
+
+    Raises:
+        ModelError: it cannot be loaded, with the reason.
+        ScoringProcessError: the process ended while it loaded it.
+    """
+    if not apart(settings.worker):
+        return load_scorer(settings)
+    from stream.scoring import log_events
+
+    process = ScoringProcess(settings.models, settings.worker.in_flight_batches)
+    log_events(process.events)
+    return process
+
+
+def apart(worker: WorkerSettings) -> bool:
+    """Whether batches are computed in a process of their own."""
+    if worker.scoring == "auto":
+        return sys.platform != "win32" and available_threads() > 1
+    return worker.scoring == "process"
+
+
 def attach(app: TidegateApp) -> None:
-    """Add the agent; without a prepared scorer it loads the one of the settings when it starts."""
+    """Add the agent; what it lacks to score is prepared when it starts."""
 
     async def start() -> Flow:
         scorer = app.prepared
         if scorer is None:
-            app.prepared = scorer = await asyncio.to_thread(load_scorer, app.settings)
-        pipeline = Pipeline(
-            scorer, labels=app.full_name(LABELS), dead_letters=app.full_name(DEAD_LETTERS)
-        )
+            app.prepared = scorer = await asyncio.to_thread(prepare, app.settings)
+        labels, dead_letters = app.full_name(LABELS), app.full_name(DEAD_LETTERS)
+        if isinstance(scorer, ScoringProcess):
+            await asyncio.to_thread(scorer.start, labels, dead_letters, app.limits)
+            return app.flow_of(scorer, app.publisher(), lanes=scorer.lanes)
+        pipeline = Pipeline(scorer, labels=labels, dead_letters=dead_letters)
         return app.new_flow(pipeline, instead=pipeline.instead_of, lanes=scorer.lanes)
 
     add_flow_agent(app, "label", start)
@@ -50,5 +78,5 @@ ROLE = Role(
     reads=(POSTS,),
     writes=(LABELS, DEAD_LETTERS),
     attach=attach,
-    prepare=load_scorer,
+    prepare=prepare,
 )

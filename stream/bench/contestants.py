@@ -27,6 +27,7 @@ from stream.records import (
     encode,
     read_post,
 )
+from stream.scoring_process.handle import ScoringProcess
 from stream.settings import Settings, load_settings
 from stream.topics import LABELS, POSTS
 
@@ -34,24 +35,33 @@ _PLAIN_IN_FLIGHT = 4
 _PLAIN_FETCH = 8192
 
 
-async def run_worker_app(settings: Settings, events: int, scorer: Scorer | None = None) -> Spent:
-    """What the worker's own app spends on `events` posts."""
+async def run_worker_app(settings: Settings, events: int, scores: Any = None) -> Spent:
+    """What the worker's own app spends on `events` posts; `scores` is what its role prepared."""
+    from stream.agents.label import prepare
     from stream.app import create_app
     from stream.worker import tune_interpreter
 
+    scores = prepare(settings) if scores is None else scores
     tune_interpreter()
-    app: Any = create_app(settings, scorer or NullScorer())
+    app: Any = create_app(settings, scores)
     await app.start()
     try:
         while app.flow is None or app.consumer.ledger.records == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        clock = Clock()
+        clock = Clock([scores.pid] if isinstance(scores, ScoringProcess) else [])
         while app.flow.counts.posts < events:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
         await app.consumer.commit()
         return clock.spent()
     finally:
         await app.stop()
+        if isinstance(scores, ScoringProcess):
+            scores.close()
+
+
+async def run_one_process(settings: Settings, events: int) -> Spent:
+    """What the worker's app spends when it scores in its own threads."""
+    return await run_worker_app(settings, events, NullScorer())
 
 
 async def run_plain(settings: Settings, events: int) -> Spent:
@@ -149,6 +159,7 @@ async def run_raw_faust(settings: Settings, events: int) -> Spent:
 
 CONTESTANTS: dict[str, Callable[[Settings, int], Awaitable[Spent]]] = {
     "worker": run_worker_app,
+    "one_process": run_one_process,
     "aiokafka": run_plain,
     "stock_faust": run_stock_faust,
     "raw_faust": run_raw_faust,

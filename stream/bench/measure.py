@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from models.null import NULL_PRESET
 from stream.bench.clock import Spent
 from stream.bench.contestants import CONTESTANTS, run_worker_app
 from stream.bench.load import bench_producer, bench_topics, fill
@@ -114,7 +115,11 @@ def bench_stream(
 def _contest(
     bootstrap: str, name: str, posts: Posts, events: int, batch_posts: int
 ) -> dict[str, float]:
-    overrides = {"kafka.partitions": 4, "worker.batch_posts": batch_posts}
+    overrides = {
+        "kafka.partitions": 4,
+        "worker.batch_posts": batch_posts,
+        "models.preset": NULL_PRESET,
+    }
     with bench_topics(bootstrap, overrides) as settings:
         fill(settings, posts, events)
         try:

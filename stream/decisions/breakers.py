@@ -15,7 +15,7 @@ import msgspec
 
 from stream.decisions.quotas import Quotas, day_of, limits_of, quota_alert
 from stream.decisions.recovery import Past
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.logs import get_logger
 from stream.outcomes import Alert, Decision, Quota
 from stream.policy import Policy

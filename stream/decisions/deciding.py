@@ -28,7 +28,7 @@ from stream.decisions.reviews import (
 )
 from stream.errors import PolicyError, PostError
 from stream.kafka.ledger import Record, Span
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.logs import get_logger
 from stream.outcomes import Decision, Review, decode_review
 from stream.pipeline import Outcome

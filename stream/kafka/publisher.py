@@ -1,6 +1,6 @@
-"""Sends outputs to the partition number their input came from, whole batches at a time.
+"""Sends packed outputs, whole batches at a time, and waits for the broker.
 
-Invariant: `deliver` returns only when the broker has confirmed every output, and raises
+Invariant: `confirm` returns only when the broker has confirmed every output, and raises
 `DeliveryError` otherwise; nobody may acknowledge an input before it returns.
 """
 
@@ -8,49 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from stream.errors import DeliveryError
-
-#: Kafka's default for the largest batch a topic takes (`max.message.bytes`), less some headroom.
-DEFAULT_MAX_BATCH_BYTES: Final = 1_000_000
-#: Varints, lengths and checksums around a record, and the batch's header, never take more.
-_RECORD_OVERHEAD: Final = 128
-
-
-# A struct: there is one per post, and nothing is cheaper to make.
-class Output(msgspec.Struct, frozen=True, gc=False):
-    """A record to be sent; `source` is what it was made of. No value: the key is deleted."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    source: Any = None
-
-
-@dataclass(slots=True)
-class Packed:
-    """Outputs of one topic and partition, packed for the wire; `room` is left, in bytes."""
-
-    topic: str
-    partition: int
-    builder: Any
-    room: int
-
-
-def _size(key: bytes | None, value: bytes | None) -> int:
-    return (
-        (0 if value is None else len(value)) + (0 if key is None else len(key)) + _RECORD_OVERHEAD
-    )
-
-
-def _nowhere(**_: object) -> None:
-    """Where the first record of all goes: nowhere yet."""
+from stream.kafka.packing import Output, Packed, Packer
 
 
 class Publisher:
@@ -58,86 +21,24 @@ class Publisher:
 
     Args:
         producer: gives the started aiokafka producer.
-        max_batch_bytes: by topic, the largest batch the broker takes.
+        packer: packs; default: one that knows no limits but Kafka's own.
         timeout_s: a delivery not confirmed by then has failed.
-        instead: makes what is sent instead of an output that is more than its topic takes; given
-            the output and the limit.
     """
 
     def __init__(
         self,
         producer: Callable[[], Any],
+        packer: Packer | None = None,
         *,
-        max_batch_bytes: dict[str, int] | None = None,
         timeout_s: float = 30.0,
-        instead: Callable[[Output, int], Output] | None = None,
     ) -> None:
         self._producer = producer
-        self._max_batch_bytes = max_batch_bytes or {}
+        self.packer = packer or Packer()
         self._timeout_s = timeout_s
-        self._instead = instead
 
     def pack(self, outputs: Iterable[Output], timestamp_ms: int) -> list[Packed]:
-        """The outputs in batches, in their order within each topic and partition."""
-        packed: list[Packed] = []
-        current: dict[tuple[str, int], Packed] = {}
-        batch: Packed | None = None
-        topic, partition, room = "", -1, -1
-        append: Callable[..., object] = _nowhere
-        for output in outputs:
-            key, value = output.key, output.value
-            size = len(value or b"") + len(key or b"") + _RECORD_OVERHEAD
-            if (
-                size <= room
-                and output.partition == partition
-                and output.topic == topic
-                and append(timestamp=timestamp_ms, key=key, value=value) is not None
-            ):
-                room -= size
-                continue
-            # Once per batch and change of lane; what is above is once per record.
-            if batch is not None:
-                batch.room = room
-            batch = self._put(output, current, packed, timestamp_ms)
-            topic, partition, room = batch.topic, batch.partition, batch.room
-            append = batch.builder.append
-        for full in packed:
-            full.builder.close()  # a closed batch does not linger
-        return packed
-
-    def _put(
-        self,
-        output: Output,
-        current: dict[tuple[str, int], Packed],
-        packed: list[Packed],
-        timestamp_ms: int,
-    ) -> Packed:
-        """Put an output into its lane's batch, or into a new one; returns that batch."""
-        size = _size(output.key, output.value)
-        limit = self._max_batch_bytes.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
-        if size > limit:
-            output = self._smaller(output, limit)
-            size = _size(output.key, output.value)
-            limit = self._max_batch_bytes.get(output.topic, DEFAULT_MAX_BATCH_BYTES)
-        lane = output.topic, output.partition
-        record = {"timestamp": timestamp_ms, "key": output.key, "value": output.value}
-        batch = current.get(lane)
-        if batch is None or size > batch.room or batch.builder.append(**record) is None:
-            batch = Packed(*lane, self._producer().create_batch(), limit)
-            current[lane] = batch
-            packed.append(batch)
-            batch.builder.append(**record)
-        batch.room -= size
-        return batch
-
-    def _smaller(self, output: Output, limit: int) -> Output:
-        if output.source is None or self._instead is None:
-            raise DeliveryError(
-                f"a record of {len(output.value or b'')} bytes is more than the topic takes ({limit})",
-                where=f"{output.topic}[{output.partition}]",
-                hint="raise the topic's `max.message.bytes`",
-            )
-        return self._instead(output, limit)
+        """As of `Packer`."""
+        return self.packer.pack(outputs, timestamp_ms)
 
     async def send(self, packed: Sequence[Packed]) -> list[asyncio.Future[Any]]:
         """Hand the batches to the producer, in order within a partition.

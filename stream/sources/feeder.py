@@ -22,7 +22,7 @@ from stream.errors import BrokerError, DeliveryError, PostError
 from stream.kafka.admin import open_admin
 from stream.kafka.client import reason_of
 from stream.kafka.closing import closed
-from stream.kafka.publisher import DEFAULT_MAX_BATCH_BYTES
+from stream.kafka.packing import DEFAULT_MAX_BATCH_BYTES
 from stream.kafka.states import TopicLayout
 from stream.records import DeadLetterReason, Post, dead_letter_of, decode_post, encode
 from stream.settings import KafkaSettings

@@ -12,13 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from stream.settings import ENV_PREFIX, KafkaSettings
 from tests.apache_kafka import ROOT
 from tests.conftest import clean_environment, kafka_environment
 
 
 class Crew:
-    """Worker processes of one group.
+    """Worker processes of one group; every other one scores in a process beside it.
 
     Args:
         kafka: their broker, prefix and group.
@@ -112,7 +114,8 @@ class Crew:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._env,
+                env=self._env
+                | {f"{ENV_PREFIX}WORKER__SCORING": "process" if self._number % 2 else "threads"},
                 cwd=ROOT,
             )
         self._numbers[member.pid] = self._number
@@ -124,6 +127,20 @@ class Crew:
         self.members.remove(member)
         os.kill(member.pid, signal.SIGKILL)
         member.wait()
+
+    async def kill_scoring(self, member: subprocess.Popen[bytes]) -> bool:
+        """Kill -9 of the process that scores for it, which ends it; False: it has none now."""
+        try:
+            beside = psutil.Process(member.pid).children()
+            for process in beside:
+                process.kill()
+        except psutil.NoSuchProcess:
+            return False
+        if not beside:
+            return False
+        code = await self.ended(member)
+        assert code == 1, f"a worker without its scoring process ended with {code}\n{self.logs}"
+        return True
 
     async def stop(self, member: subprocess.Popen[bytes]) -> int:
         """SIGTERM; the exit code."""

@@ -19,5 +19,5 @@ async def test_a_kill_of_the_whole_worker_loses_and_doubles_nothing(
 ) -> None:
     account = await trial(topics_on(apache_kafka), tmp_path, kills=2)
     assert is_right(account), json.dumps(account, indent=1)
-    assert account["killed_processes"] == 12
+    assert account["killed_processes"] == 14
     assert account["alerts"] > 0

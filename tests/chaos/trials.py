@@ -52,10 +52,14 @@ Disturbance = Callable[[World], Awaitable[None]]
 
 
 async def kill(world: World) -> None:
-    """Kill -9 of a worker at a random moment; another takes its place."""
+    """Kill -9 of a worker, or of what scores for it, at a random moment; another takes its place."""
     world.crew.revive()
     await asyncio.sleep(world.dice.uniform(0, 0.6))
-    world.crew.kill(world.dice.choice(world.crew.members))
+    member = world.dice.choice(world.crew.members)
+    if world.dice.random() < 0.5 and await world.crew.kill_scoring(member):
+        world.done["scoring_kills"] += 1
+    elif member in world.crew.members:
+        world.crew.kill(member)
     world.crew.start()
     world.done["kills"] += 1
 

@@ -89,6 +89,7 @@ class WholeWorker:
             "WORKER__COMMIT_INTERVAL_S": "0.5",
             "AGGREGATES__CHECKPOINT_S": "1",
             "MODELS__THREADS": "1",
+            "WORKER__SCORING": "process",
             # Static members get their partitions back at once, whatever became of them.
             "WORKER__INSTANCE": "one",
         }

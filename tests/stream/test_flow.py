@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from models.null import NullScorer
 from models.scores import Prepared
 from stream.errors import DeliveryError
-from stream.flow import Flow
+from stream.flow import Flow, PackedPipeline
 from stream.kafka.ledger import Ledger, Partition, Span, spans_of
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.pipeline import Pipeline
 
 PLENTY_S = 30.0
@@ -91,7 +91,10 @@ class Rig:
         self.publisher = KeepingPublisher()
         self.ledger = Ledger()
         self.flow = Flow(
-            Pipeline(self.scorer, labels="labels", dead_letters="dead-letters"),
+            PackedPipeline(
+                Pipeline(self.scorer, labels="labels", dead_letters="dead-letters"),
+                self.publisher.pack,  # type: ignore[arg-type] # what the flow uses of it
+            ),
             self.publisher,  # type: ignore[arg-type] # what the flow uses of it
             self.ledger,
             batch_posts=batch_posts,

@@ -16,7 +16,7 @@ from models.errors import ModelRuntimeError
 from models.null import NullScorer
 from models.scores import Prepared
 from stream.kafka.ledger import Partition, Span, SpanState, spans_of
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.pipeline import Pipeline
 from stream.records import decode_dead_letter, decode_label
 from tests.chaos.posts import PoisonedScorer, records

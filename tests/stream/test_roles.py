@@ -8,17 +8,21 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from kafka import KafkaProducer
 
 from stream.errors import BrokerError, ConfigError
 from stream.kafka.admin import open_admin
+from stream.kafka.client import kafka_python_config
 from stream.kafka.embedded import EmbeddedBroker
 from stream.readiness import output_limits
+from stream.records import Post, encode
 from stream.roles import Duty, available, duties_of, group_of, role_named
-from stream.settings import KafkaSettings, Settings, load_settings
+from stream.settings import ENV_PREFIX, KafkaSettings, Settings, load_settings
 from stream.topics import LABELS, POSTS
 from tests.conftest import (
     TIDEGATE,
@@ -76,7 +80,7 @@ def kafka(embedded_broker: EmbeddedBroker) -> KafkaSettings:
 
 
 class Worker:
-    """`tidegate worker` with two roles, and its children."""
+    """`tidegate worker` with two roles, and its children: the roles, and what scores for one."""
 
     def __init__(self, kafka: KafkaSettings, folder: Path) -> None:
         self.log = folder / "worker.log"
@@ -84,7 +88,7 @@ class Worker:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [TIDEGATE, "worker", "--role", "label", "--role", "decide", "--preset", "null"],
-                env=environment,
+                env=environment | {f"{ENV_PREFIX}WORKER__SCORING": "process"},
                 cwd=folder,
                 stderr=log,
                 stdout=subprocess.DEVNULL,
@@ -98,7 +102,7 @@ class Worker:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
         self.children = psutil.Process(self.process.pid).children(recursive=True)
-        assert len(self.children) == 2
+        assert len(self.children) == 3
 
     def gone(self) -> bool:
         return not psutil.wait_procs(self.children, timeout=PLENTY_S)[1]
@@ -132,6 +136,22 @@ def test_the_end_of_one_role_ends_the_worker_with_its_error(worker: Worker) -> N
         r"error: the process of the role `(label|decide)` was killed by signal 9",
         worker.log.read_text(),
     )
+
+
+def test_the_end_of_what_scores_ends_the_worker_once_there_are_posts(
+    worker: Worker, kafka: KafkaSettings
+) -> None:
+    worker.wait_until_reading()
+    (scoring,) = [p for p in worker.children if "stream.scoring_process.child" in p.cmdline()]
+    scoring.kill()
+    with closing(KafkaProducer(**kafka_python_config(kafka))) as producer:
+        post = encode(Post(id="p1", text="a post that nobody can score"))
+        producer.send(POSTS.full_name(kafka.topic_prefix), post, partition=0).get(PLENTY_S)
+    assert worker.process.wait(PLENTY_S) == 1
+    assert worker.gone()
+    log = worker.log.read_text()
+    assert "the process that scores ended with code -9" in log
+    assert "Nothing was committed past it" in log
 
 
 def test_kill_9_of_the_worker_ends_its_roles(worker: Worker) -> None:

@@ -13,7 +13,7 @@ from stream.decisions.recovery import Names, Recovery
 from stream.errors import PolicyError
 from stream.kafka.ledger import Partition, Span, SpanState
 from stream.kafka.offsets import OffsetRange
-from stream.kafka.publisher import Output
+from stream.kafka.packing import Output
 from stream.outcomes import Alert, Decision, Review, decode_alert, decode_decision
 from stream.policy import Policy, load_policy
 from stream.records import Label, ModelRef, Origin, Post, TaskLabel, encode, label_id, rfc3339
