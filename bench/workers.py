@@ -5,7 +5,8 @@
 Real `tidegate worker` processes with the null model share 8 partitions of a topic that is full
 before they start. The rate is that of the labels' topic between a fifth and four fifths of the
 posts, so that starting, joining and the last crumbs do not count; the share of each worker is of
-the records it committed. Memory is each worker's resident set at an eighth and at the end.
+the records it committed. Memory is the resident set of each worker and of the process that scores
+for it, at an eighth and at the end.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def _watch(
 
 
 def _memory(processes: list[subprocess.Popen[str]]) -> list[int]:
-    return [psutil.Process(process.pid).memory_info().rss for process in processes]
+    """Of each worker and, behind it, of the process that scores for it."""
+    families = [psutil.Process(process.pid) for process in processes]
+    return [p.memory_info().rss for one in families for p in (one, *one.children(recursive=True))]
 
 
 def _labelled(log: str) -> int:

@@ -16,11 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from models.null import NULL_PRESET
-from stream.bench.clock import Spent
 from stream.bench.contestants import CONTESTANTS, run_worker_app
 from stream.bench.load import bench_producer, bench_topics, fill
 from stream.errors import TidegateError
 from stream.kafka.client import aiokafka_config
+from stream.scoring_process.handle import ScoringProcess
 from stream.settings import ENV_PREFIX, Settings
 from stream.topics import LABELS, POSTS
 
@@ -175,7 +175,7 @@ def bench_end_to_end(
             scoring.append(events / (time.perf_counter() - begun))
             report(f"round {number + 1} of {rounds}: end to end")
             fill(settings, posts, events)
-            e2e.append(events / _run_app(settings, events, scorer).seconds)
+            e2e.append(events / asyncio.run(run_worker_app(settings, events)).seconds)
     return EndToEndBench(
         e2e=round(median(e2e), 1),
         scoring=round(median(scoring), 1),
@@ -185,10 +185,6 @@ def bench_end_to_end(
         model=model,
         broker=bootstrap,
     )
-
-
-def _run_app(settings: Settings, events: int, scorer: Any) -> Spent:
-    return asyncio.run(run_worker_app(settings, events, scorer))
 
 
 def bench_latency(
@@ -201,18 +197,22 @@ def bench_latency(
     report: Report,
 ) -> LatencyBench:
     """Post at shares of the capacity and read the labels as they come."""
-    from stream.app import load_scorer
+    from stream.agents.label import prepare
 
     levels = []
     model = ""
     for load in loads:
         report(f"{load:.0%} of {capacity:,.0f} posts/s for {seconds:g} s")
         with bench_topics(bootstrap, {"kafka.partitions": 4}) as settings:
-            scorer = load_scorer(settings)
-            model = "/".join(sorted({m.version for m in scorer.models.values()}))
-            found = asyncio.run(
-                _latencies(settings, scorer, posts, rate=load * capacity, seconds=seconds)
-            )
+            scores = prepare(settings)
+            model = "/".join(sorted({m.version for m in scores.models.values()}))
+            try:
+                found = asyncio.run(
+                    _latencies(settings, scores, posts, rate=load * capacity, seconds=seconds)
+                )
+            finally:
+                if isinstance(scores, ScoringProcess):
+                    scores.close()
         cuts = quantiles(found, n=100)
         levels.append(
             LatencyLevel(
@@ -227,7 +227,7 @@ def bench_latency(
 
 
 async def _latencies(
-    settings: Settings, scorer: Any, posts: Posts, *, rate: float, seconds: float
+    settings: Settings, scores: Any, posts: Posts, *, rate: float, seconds: float
 ) -> list[float]:
     """Milliseconds from `send` to the label's arrival; the first tenth, warming up, is left out.
 
@@ -239,7 +239,7 @@ async def _latencies(
     from stream.app import create_app
 
     kafka = settings.kafka
-    app = create_app(settings, scorer)
+    app = create_app(settings, scores)
     await app.start()
     consumer = AIOKafkaConsumer(**aiokafka_config(kafka), auto_offset_reset="earliest")
     await consumer.start()
