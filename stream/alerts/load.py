@@ -33,9 +33,9 @@ def load_rules(path: Path | None = None) -> RuleSet:
     try:
         text = chosen.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        reason = str(exc.strerror or exc).lower() if isinstance(exc, OSError) else "it is not UTF-8"
         raise ConfigError(
-            f"cannot read the alert rules: {(reason or str(exc)).lower()}",
+            f"cannot read the alert rules: {reason}",
             where=str(chosen),
             hint="setting `alerts.path` names the file",
         ) from exc

@@ -25,6 +25,9 @@ app = typer.Typer(
     name="alerts", help="List alerts; check, test and try their rules.", no_args_is_help=True
 )
 
+#: `test --fire` waits no longer for a topic that is not there.
+_WAIT_S = 15.0
+
 State = Literal["firing", "resolved"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
 
@@ -221,8 +224,9 @@ def _fire(kafka: KafkaSettings, rule: Rule, *, as_json: bool) -> None:
 
     check_broker(kafka)
     alerts = trial_alerts(rule, int(time.time()))
+    wait_ms = round(1000 * min(kafka.request_timeout_s, _WAIT_S))
     try:
-        producer = KafkaProducer(**kafka_python_config(kafka), acks="all", max_block_ms=15_000)
+        producer = KafkaProducer(**kafka_python_config(kafka), acks="all", max_block_ms=wait_ms)
         with contextlib.closing(producer):
             for alert in alerts:
                 producer.send(

@@ -138,7 +138,11 @@ class TopicReader:
                     max_partition_fetch_bytes=_FETCH_BYTES,
                     fetch_max_wait_ms=250,
                 )
-                await consumer.start()
+                try:
+                    await consumer.start()
+                except BaseException:
+                    await consumer.stop()
+                    raise
                 return consumer
 
             self._consumer = self._loop.run_until_complete(start())

@@ -22,6 +22,10 @@ _SECRETS: Final = re.compile(r"(https?://[^/\s\"']*[/?]|whsec_)([^\s\"'#]+)")
 _MOST_VALUES: Final = 20_000
 
 
+class _TooManyError(Exception):
+    """More values than any file of targets has."""
+
+
 class YamlFile:
     """One file; mistakes are collected, and raised together by `raise_if_any`.
 
@@ -62,8 +66,10 @@ class YamlFile:
         except yaml.reader.ReaderError as exc:
             char = exc.character if isinstance(exc.character, int) else 0
             self.mistakes.add(self._source, exc.position, f"not YAML: the character U+{char:04X}")
-        except (yaml.YAMLError, RecursionError, ValueError) as exc:
-            self.mistakes.add(self._source, 0, f"not YAML: {exc}")
+        except RecursionError:
+            self.mistakes.add(self._source, 0, "an alias refers to what it is part of")
+        except _TooManyError:
+            self.mistakes.add(self._source, 0, "too many values, or aliases within aliases")
         finally:
             if loader is not None:
                 loader.dispose()
@@ -72,15 +78,16 @@ class YamlFile:
     def _value(self, loader: yaml.SafeLoader, node: yaml.Node, path: Place) -> Any:
         """A node as plain data; remembers where each part stands, and what is there twice."""
         if len(self.nodes) > _MOST_VALUES:
-            raise ValueError("it has too many values, or aliases within aliases")
+            raise _TooManyError
         self.nodes[path] = node
         if isinstance(node, yaml.SequenceNode):
             return [self._value(loader, n, (*path, i)) for i, n in enumerate(node.value)]
         if not isinstance(node, yaml.MappingNode):
-            return loader.construct_object(node)
+            return self._scalar(loader, node)
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = loader.construct_object(key_node)
+            is_text = isinstance(key_node, yaml.ScalarNode)
+            key = self._scalar(loader, key_node) if is_text else None
             if not isinstance(key, str | int | float | bool):
                 self.mistakes.add(self._source, key_node.start_mark.index, "a key is a text")
                 continue
@@ -96,6 +103,14 @@ class YamlFile:
             self._keys[here] = key_node
             result[name] = self._value(loader, value_node, here)
         return result
+
+    def _scalar(self, loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+        try:
+            return loader.construct_object(node)
+        except Exception as exc:  # noqa: BLE001 - a tag that does not fit: YAML raises what it meets
+            problem = getattr(exc, "problem", None) or "its tag does not fit"
+            self.mistakes.add(self._source, node.start_mark.index, f"not a value: {problem}")
+            return None
 
     def at(self, path: Place, message: str, hint: str | None = None) -> None:
         """A mistake at a value, or at the nearest one above it."""

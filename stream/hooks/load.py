@@ -248,8 +248,10 @@ class _File(YamlFile):
                         f"`{field}` is the name of an environment variable",
                         "the secret itself never stands in this file",
                     )
-        if isinstance(target, Email) and any("\n" in each for each in [target.sender, *target.to]):
-            self.at((*path, "to"), "an address is one line")
+        if isinstance(target, Email):
+            for field, addresses in (("sender", [target.sender]), ("to", target.to)):
+                if any("\n" in address for address in addresses):
+                    self.at((*path, field), "an address is one line")
 
     def _check_templates(self, fields: Mapping[str, Any], path: Place) -> None:
         jinja = environment(for_people)

@@ -94,7 +94,7 @@ class MailSender:
     async def _connected(self) -> socket.socket:
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._target.host, self._port, type=socket.SOCK_STREAM)
-        failure: OSError = OSError("no address")
+        failure: OSError | None = None
         for entry in found:
             connection = None
             try:
@@ -111,6 +111,7 @@ class MailSender:
                 raise
             else:
                 return connection
+        assert failure is not None  # a name that resolves has an address
         raise failure
 
     def _answered(self, code: int, message: str) -> Verdict:

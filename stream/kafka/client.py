@@ -6,11 +6,15 @@ log in. `stream.kafka.preflight` tells why a broker cannot be used, which the li
 
 from __future__ import annotations
 
+import re
 import ssl
-from typing import Any
+from typing import Any, Final
 
 from stream.errors import ConfigError
 from stream.settings import KafkaSettings
+
+#: What the clients put before the reasons in their own exceptions.
+_CLASS_AND_NUMBER: Final = re.compile(r"^(\[Error -?\d+\] )?[A-Za-z]+Error: ")
 
 
 def bootstrap_servers(kafka: KafkaSettings) -> list[str]:
@@ -103,4 +107,7 @@ def reason_of(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     text = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
+    text = _CLASS_AND_NUMBER.sub("", text) or text
+    if text.startswith("Unable to bootstrap"):
+        return "nobody answers at `kafka.bootstrap`"
     return text[:1].lower() + text[1:]

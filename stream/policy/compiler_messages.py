@@ -107,7 +107,7 @@ def _meaning(offset: int, what: str, source: str) -> Mistake:
 
 
 def _overload(offset: int, function: str, types: str, source: str) -> Mistake:
-    is_operator = function.startswith(("_", "@", "!"))
+    is_operator = function.startswith(("_", "@", "!", "-"))
     operator = function.strip("_") if is_operator else None
     given = types.removeprefix("(").removesuffix(")")
     if operator is None:

@@ -194,9 +194,8 @@ class Value:
         loader = yaml.SafeLoader("")
         try:
             return _jsonable(loader.construct_document(self.node))
-        except yaml.YAMLError as exc:
-            problem = getattr(exc, "problem", None) or str(exc)
-            self.wrong(f"not a value: {problem}")
+        except Exception as exc:  # noqa: BLE001 - a tag that does not fit: YAML raises what it meets
+            self.wrong(f"not a value: {getattr(exc, 'problem', None) or 'its tag does not fit'}")
             return None
         finally:
             loader.dispose()

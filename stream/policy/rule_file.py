@@ -272,8 +272,8 @@ def _file_lines(value: Value, folder: Path, into: RuleFiles) -> list[tuple[str, 
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        value.wrong(f"cannot read `{path}`: {(reason or str(exc)).lower()}")
+        reason = str(exc.strerror or exc).lower() if isinstance(exc, OSError) else "it is not UTF-8"
+        value.wrong(f"cannot read `{path}`: {reason}")
         return []
     import yaml
 

@@ -42,5 +42,5 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "alerts.yaml").write_bytes(b"rules: \xff\xfe")
-    with pytest.raises(ConfigError, match="it is not utf-8"):
+    with pytest.raises(ConfigError, match="it is not UTF-8"):
         load_rules(tmp_path / "alerts.yaml")
