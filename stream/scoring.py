@@ -60,11 +60,11 @@ def model_event(facts: ModelFacts) -> dict[str, Any]:
 
 def models_in_use(scorer: object) -> list[ModelInUse]:
     """How a scorer's models run; nothing of a scorer that has none."""
-    from models.scorer import OnnxScorer
     from stream.scoring_process.handle import ScoringProcess
 
     if isinstance(scorer, ScoringProcess):
         return list(scorer.in_use)
+    from models.scorer import OnnxScorer
 
     if not isinstance(scorer, OnnxScorer):
         return []

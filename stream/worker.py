@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import sys
 import threading
@@ -22,6 +21,7 @@ import faust
 from stream.app import TidegateApp, create_app
 from stream.errors import TidegateError
 from stream.flow import THREAD_NAME
+from stream.interpreter import tune_interpreter
 from stream.logs import get_logger, set_up_logs
 from stream.readiness import output_limits
 from stream.roles import Duty, group_of, role_named
@@ -30,7 +30,6 @@ from stream.watchdog import Watchdog, error_of
 
 log = get_logger(__name__)
 
-_SWITCH_INTERVAL_S: Final = 0.05
 #: Longest wait, at the very end, for a batch that is being computed.
 _COMPUTING_GRACE_S: Final = 1.0
 LABELLING: Final = Duty("label")
@@ -138,18 +137,6 @@ def _models_of(prepared: Any) -> dict[str, Any]:
     if models is None:
         return {}
     return {"models": {task: model.version for task, model in models.items()}}
-
-
-def tune_interpreter() -> None:
-    """Settings of CPython for a process that moves many small objects through several threads."""
-    # What was made so far stays: the collector need not look at it for every generation.
-    gc.collect()
-    gc.freeze()
-    # Batches are many objects and no cycles: the default of 700 looks at them hundreds of times.
-    gc.set_threshold(50_000, 20, 50)
-    # A thread that computes a batch gives the interpreter away by itself every few milliseconds;
-    # taking it away every 5 ms costs a fifth of the throughput (docs/performance.md).
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 async def _log_assignment(app: Any, /, *_: Any, signal: Any, **__: Any) -> None:  # noqa: ARG001 - mode's form

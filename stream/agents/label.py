@@ -44,7 +44,7 @@ def prepare(settings: Settings) -> Scorer | ScoringProcess:
         return load_scorer(settings)
     from stream.scoring import log_events
 
-    process = ScoringProcess(settings.models, settings.worker.in_flight_batches)
+    process = ScoringProcess(settings)
     log_events(process.events)
     return process
 

@@ -39,7 +39,7 @@ async def run_worker_app(settings: Settings, events: int, scores: Any = None) ->
     """What the worker's own app spends on `events` posts; `scores` is what its role prepared."""
     from stream.agents.label import prepare
     from stream.app import create_app
-    from stream.worker import tune_interpreter
+    from stream.interpreter import tune_interpreter
 
     scores = prepare(settings) if scores is None else scores
     tune_interpreter()

@@ -61,12 +61,14 @@ def main(descriptors: Sequence[int], load: Callable[[ModelSettings], Scorer] | N
 
 def _load(channel: Channel, load: Callable[[ModelSettings], Scorer] | None) -> Scorer | None:
     """Load what is asked for and say so; None when that failed."""
+    from stream.logs import set_up_logs
     from stream.scoring import events_of, models_in_use, scorer_of
-    from stream.settings import ModelSettings
+    from stream.settings import LogSettings, ModelSettings
 
     asked = _expect(channel.receive(), Load)
+    set_up_logs(LogSettings.model_validate_json(asked.log))
     try:
-        scorer = (load or scorer_of)(ModelSettings.model_validate_json(asked.settings))
+        scorer = (load or scorer_of)(ModelSettings.model_validate_json(asked.models))
     except Exception as exc:  # noqa: BLE001 - the worker says what it was
         channel.send(_failure(exc))
         return None
@@ -77,9 +79,9 @@ def _load(channel: Channel, load: Callable[[ModelSettings], Scorer] | None) -> S
 
 def _start(channel: Channel, scorer: Scorer) -> Computer:
     from stream.flow import PackedPipeline
+    from stream.interpreter import tune_interpreter
     from stream.kafka.packing import Packer
     from stream.pipeline import Pipeline
-    from stream.worker import tune_interpreter
 
     names = _expect(channel.receive(), Names)
     pipeline = Pipeline(scorer, labels=names.labels, dead_letters=names.dead_letters)

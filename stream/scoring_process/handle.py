@@ -28,7 +28,7 @@ from stream.scoring_process.messages import (
     Names,
     PassedRecord,
 )
-from stream.settings import ModelSettings
+from stream.settings import Settings
 
 _COMMAND: Final = (sys.executable, "-m", "stream.scoring_process.child")
 #: How long a process whose sockets are closed may take to end.
@@ -39,8 +39,7 @@ class ScoringProcess:
     """A running process with its models loaded; `close` it.
 
     Args:
-        settings: of the models.
-        batches: how many may be computed at a time.
+        settings: which models, how many batches at a time (`worker.in_flight_batches`), the log.
         command: starts the process; the numbers of its sockets are put behind it.
 
     Raises:
@@ -48,10 +47,8 @@ class ScoringProcess:
         ScoringProcessError: the process ended before it said so.
     """
 
-    def __init__(
-        self, settings: ModelSettings, batches: int, command: Sequence[str] = _COMMAND
-    ) -> None:
-        pairs = [socket.socketpair() for _ in range(batches)]
+    def __init__(self, settings: Settings, command: Sequence[str] = _COMMAND) -> None:
+        pairs = [socket.socketpair() for _ in range(settings.worker.in_flight_batches)]
         theirs = [their.fileno() for _, their in pairs]
         self._channels = [Channel(ours) for ours, _ in pairs]
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -66,7 +63,9 @@ class ScoringProcess:
         for channel in self._channels:
             self._free.put(channel)
         try:
-            loaded = self._ask(Load(settings.model_dump_json()))
+            loaded = self._ask(
+                Load(settings.models.model_dump_json(), settings.log.model_dump_json())
+            )
         except BaseException:
             self.close()
             raise

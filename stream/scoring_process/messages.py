@@ -22,9 +22,10 @@ _SOCKET_BYTES: Final = 1 << 20
 
 
 class Load(msgspec.Struct, tag="load", array_like=True):
-    """To the process: load these models. `settings` is the section `models` as JSON."""
+    """To the process: load these models, and log so. Both are sections of settings as JSON."""
 
-    settings: str
+    models: str
+    log: str
 
 
 class Loaded(msgspec.Struct, tag="loaded", array_like=True):

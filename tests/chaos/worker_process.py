@@ -21,11 +21,7 @@ if __name__ == "__main__":
         settings, delay = load_settings(), sys.argv[1]
         run_worker(
             settings,
-            ScoringProcess(
-                settings.models,
-                settings.worker.in_flight_batches,
-                (sys.executable, "-m", "tests.chaos.scoring_process", delay),
-            )
+            ScoringProcess(settings, (sys.executable, "-m", "tests.chaos.scoring_process", delay))
             if apart(settings.worker)
             else PoisonedScorer(float(delay)),
         )

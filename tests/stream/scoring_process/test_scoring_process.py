@@ -25,7 +25,7 @@ from stream.kafka.packing import Packer
 from stream.pipeline import ATTEMPT_HEADER, Pipeline
 from stream.scoring_process.handle import ScoringProcess
 from stream.scoring_process.messages import PassedRecord
-from stream.settings import ModelSettings, load_settings
+from stream.settings import Settings, load_settings
 from tests.stream.sources.bad_lines import BAD_KINDS, ODD_BUT_GOOD
 
 PLENTY_S = 30.0
@@ -34,8 +34,10 @@ LIMITS = {"labels": 1_000_000, "dead-letters": 1_000_000}
 Start = Callable[..., ScoringProcess]
 
 
-def models(preset: str, threads: int = 0) -> ModelSettings:
-    return load_settings({"models.preset": preset, "models.threads": threads}, {}).models
+def settings(preset: str, batches: int = 2) -> Settings:
+    return load_settings(
+        {"models.preset": preset, "models.threads": 1, "worker.in_flight_batches": batches}, {}
+    )
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def start() -> Iterator[Start]:
     started = []
 
     def starting(preset: str = "obedient", batches: int = 2, **limits: int) -> ScoringProcess:
-        process = ScoringProcess(models(preset), batches, COMMAND)
+        process = ScoringProcess(settings(preset, batches), COMMAND)
         started.append(process)
         process.start("labels", "dead-letters", LIMITS | limits)
         return process
@@ -169,11 +171,9 @@ def test_what_cannot_be_loaded_is_an_error(
 def test_a_preset_that_there_is_not_is_the_same_error_as_without_a_process() -> None:
     errors = []
     for scoring in ("process", "threads"):
-        settings = load_settings(
-            environ={}, overrides={"models.preset": "none", "worker.scoring": scoring}
-        )
+        wanted = load_settings({"models.preset": "none", "worker.scoring": scoring}, {})
         with pytest.raises(ManifestError) as caught:
-            prepare(settings)
+            prepare(wanted)
         errors.append(str(caught.value))
     assert errors[0] == errors[1]
 
@@ -214,7 +214,7 @@ def test_it_ends_when_its_worker_is_killed() -> None:
     code = (
         "from stream.scoring_process.handle import ScoringProcess\n"
         "from stream.settings import load_settings\n"
-        "process = ScoringProcess(load_settings({'models.preset': 'null'}, {}).models, 2)\n"
+        "process = ScoringProcess(load_settings({'models.preset': 'null'}, {}))\n"
         "print(process.pid, flush=True)\n"
         "input()\n"
     )
@@ -228,7 +228,7 @@ def test_it_ends_when_its_worker_is_killed() -> None:
 
 
 def test_its_facts_are_those_of_its_scorer() -> None:
-    with ScoringProcess(models("compact", threads=1), 1) as process:
+    with ScoringProcess(settings("compact")) as process:
         assert set(process.models) == {"language", "sentiment", "toxicity"}
         assert process.lanes == 1
         assert [event["provider"] for event in process.events] == ["CPUExecutionProvider"] * 2
