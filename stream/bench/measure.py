@@ -35,11 +35,13 @@ Posts = Sequence[tuple[bytes, bytes]]
 class StreamBench(msgspec.Struct, frozen=True, kw_only=True):
     """Posts a second with a null model, medians; ratios of the worker to the others.
 
-    `stock_faust` is the agent of Faust's guide, with its models; `raw_faust` the same loop around
-    our own decoder and encoder.
+    `one_process` is the worker that scores in its own threads (`worker.scoring=threads`);
+    `stock_faust` the agent of Faust's guide, with its models; `raw_faust` the same loop around our
+    own decoder and encoder.
     """
 
     worker: float
+    one_process: float
     aiokafka: float
     stock_faust: float
     raw_faust: float
@@ -99,6 +101,7 @@ def bench_stream(
     middle = {name: median(found) for name, found in rates.items()}
     return StreamBench(
         worker=round(middle["worker"]),
+        one_process=round(middle["one_process"]),
         aiokafka=round(middle["aiokafka"]),
         stock_faust=round(middle["stock_faust"]),
         raw_faust=round(middle["raw_faust"]),
@@ -194,22 +197,33 @@ def bench_latency(
     capacity: float,
     loads: Sequence[float],
     seconds: float,
+    events: int | None = None,
     report: Report,
 ) -> LatencyBench:
-    """Post at shares of the capacity and read the labels as they come."""
+    """Post at shares of the capacity and read the labels as they come.
+
+    Args:
+        bootstrap: the broker.
+        posts: keys and values, used in turns.
+        capacity: posts/s that are a load of 1.
+        loads: shares of it.
+        seconds: length of each level.
+        events: posts of each level, instead.
+        report: told of each step.
+    """
     from stream.agents.label import prepare
 
     levels = []
     model = ""
     for load in loads:
-        report(f"{load:.0%} of {capacity:,.0f} posts/s for {seconds:g} s")
+        rate = load * capacity
+        lasts_s = seconds if events is None else events / rate
+        report(f"{load:.0%} of {capacity:,.0f} posts/s for {lasts_s:.0f} s")
         with bench_topics(bootstrap, {"kafka.partitions": 4}) as settings:
             scores = prepare(settings)
             model = "/".join(sorted({m.version for m in scores.models.values()}))
             try:
-                found = asyncio.run(
-                    _latencies(settings, scores, posts, rate=load * capacity, seconds=seconds)
-                )
+                found = asyncio.run(_latencies(settings, scores, posts, rate=rate, seconds=lasts_s))
             finally:
                 if isinstance(scores, ScoringProcess):
                     scores.close()
@@ -217,7 +231,7 @@ def bench_latency(
         levels.append(
             LatencyLevel(
                 load=load,
-                posts_per_s=round(load * capacity, 1),
+                posts_per_s=round(rate, 1),
                 p50_ms=round(cuts[49], 1),
                 p95_ms=round(cuts[94], 1),
                 p99_ms=round(cuts[98], 1),

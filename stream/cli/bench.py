@@ -40,7 +40,8 @@ def stream(
     """The worker with a null model, beside plain aiokafka and stock Faust.
 
     Without --kafka an embedded broker is started; a real Kafka is what the figures in the
-    documentation are from. `--min-ratio` is to plain aiokafka.
+    documentation are from. `--min-ratio` is to plain aiokafka. The worker scores in a process
+    beside its own where there is more than one core; "one process" is without that.
     """
     from stream.bench.load import bench_broker, read_posts
     from stream.bench.measure import bench_stream
@@ -62,6 +63,12 @@ def stream(
         ("", "posts/s", "CPU us/post", "worker is"),
         [
             ("worker", f"{result.worker:,.0f}", f"{cpu['worker']}", ""),
+            (
+                "worker, one process",
+                f"{result.one_process:,.0f}",
+                f"{cpu['one_process']}",
+                f"{result.worker / result.one_process:.2f} x",
+            ),
             (
                 "plain aiokafka",
                 f"{result.aiokafka:,.0f}",
@@ -164,6 +171,10 @@ def latency(
     *,
     posts: PostsOption = None,
     seconds: Annotated[float, typer.Option(min=1, help="Length of each level.")] = 20.0,
+    events: Annotated[
+        int | None,
+        typer.Option(min=100, help="Posts of each level, instead.", show_default=False),
+    ] = None,
     capacity: Annotated[
         float | None,
         typer.Option(help="Posts/s that count as 100 %; default: measured.", show_default=False),
@@ -191,6 +202,7 @@ def latency(
             capacity=capacity,
             loads=(0.1, 0.5, 0.8),
             seconds=seconds,
+            events=events,
             report=_report,
         )
     _print(
