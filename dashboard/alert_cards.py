@@ -10,7 +10,7 @@ from dashboard import acting, actions, page
 from dashboard.alert_chart import episode_chart
 from dashboard.alert_examples import show_examples
 from dashboard.alert_series import series_of, stretch_of
-from dashboard.people import Role
+from dashboard.people import Person, Role
 from dashboard.post_drawer import open_post
 from dashboard.queries.alerts import AlertView, alerts, mutes
 from dashboard.reader import Reader
@@ -22,8 +22,12 @@ from stream.outcomes import Alert, AlertExample
 
 _RANGES: Final = {"24 h": 86_400, "7 d": 7 * 86_400, "30 d": 30 * 86_400, "90 d": 90 * 86_400}
 _STATES: Final = ("All", "Firing", "Past")
-_MOST: Final = 100
+_MOST: Final = 200
+#: Cards at a time: each is a dozen elements, drawn anew every few seconds.
+_CARDS: Final = 20
+#: Cards that are open with their chart when the page opens.
 _OPEN: Final = 3
+_SHOWN: Final = "alert_cards_shown"
 _MUTES: Final = {
     "1 h": 3600,
     "8 h": 8 * 3600,
@@ -104,12 +108,21 @@ def cards() -> None:
         muted = mutes(reader.db, now)
         shown = [view for view in found if not chosen or view.alert.rule in chosen]
         acting.show_failure()
-        _summary(shown, muted)
+        _summary(shown, muted, more=len(found) == _MOST)
         if not shown:
             _nothing(wanted)
             return
-        for n, view in enumerate(shown):
-            _card(reader, view, now, whole=n < _OPEN or view.firing)
+        who, most = acting.person(), state.get(_SHOWN, _CARDS)
+        for n, view in enumerate(shown[:most]):
+            _card(reader, view, who, now, whole=n < _OPEN)
+    if len(shown) > most:
+        st.button(
+            f"Show {min(_CARDS, len(shown) - most)} more of {len(shown) - most}",
+            icon=":material/expand_more:",
+            key="alerts-more",
+            on_click=lambda: state.update({_SHOWN: most + _CARDS}),
+            width="stretch",
+        )
 
 
 def _rule_names(reader: Reader) -> list[str]:
@@ -117,14 +130,14 @@ def _rule_names(reader: Reader) -> list[str]:
     return list(dict.fromkeys([*seen, *_rules()]))
 
 
-def _summary(shown: list[AlertView], muted: dict[str, int]) -> None:
+def _summary(shown: list[AlertView], muted: dict[str, int], *, more: bool) -> None:
     firing = sum(view.firing for view in shown)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         if firing:
             st.badge(f"{firing} firing", icon=":material/notifications_active:", color="red")
         else:
             st.badge("nothing fires", icon=":material/check_circle:", color="green")
-        st.badge(f"{len(shown) - firing} past", icon=":material/history:", color="gray")
+        st.badge(f"{len(shown) - firing}{'+' if more else ''} past", icon=":material/history:", color="gray")
         for rule, until in sorted(muted.items()):
             st.badge(
                 f"{rule} muted until {page.utc(until)}",
@@ -153,7 +166,7 @@ def _nothing(wanted: str) -> None:
         st.space("small")
 
 
-def _card(reader: Reader, view: AlertView, now: int, *, whole: bool) -> None:
+def _card(reader: Reader, view: AlertView, who: Person | None, now: int, *, whole: bool) -> None:
     alert = view.alert
     icon, colour = _SEVERITY[alert.severity]
     ended = view.resolved_ms or (now if view.firing else view.at_ms)
@@ -184,7 +197,7 @@ def _card(reader: Reader, view: AlertView, now: int, *, whole: bool) -> None:
         if whole or st.toggle("Chart and examples", key=f"more-{alert.alert_id}"):
             _chart(reader, view, ended)
             _examples(alert.examples, alert.alert_id)
-        _buttons(view, now)
+        _buttons(view, who, now)
 
 
 def _when(view: AlertView, ended: int) -> str:
@@ -221,7 +234,7 @@ def _chart(reader: Reader, view: AlertView, ended: int) -> None:
         return
     st.altair_chart(
         episode_chart(series, view.alert, started_s, min(ended_s, to_s), dark=page.dark()),
-        alt=f"{series.what} over time, UTC, from {page.utc(from_s * 1000)} to {page.utc(to_s * 1000)}."
+        alt=f"{series.what[:1].upper()}{series.what[1:]} over time, UTC, from {page.utc(from_s * 1000)} to {page.utc(to_s * 1000)}."
         f" The episode is shaded; lines mark the threshold and what was expected. {_alt(view.alert)}",
         key=f"chart-{view.alert.alert_id}",
     )
@@ -240,8 +253,8 @@ def _examples(examples: list[AlertExample], alert_id: str) -> None:
         show_examples(examples, key=f"examples-{alert_id}", on_open=open_post)
 
 
-def _buttons(view: AlertView, now: int) -> None:
-    alert, who = view.alert, acting.person()
+def _buttons(view: AlertView, who: Person | None, now: int) -> None:
+    alert = view.alert
     moderator = who is not None and who.may(Role.MODERATOR)
     analyst = who is not None and who.may(Role.ANALYST)
     key = alert.alert_id

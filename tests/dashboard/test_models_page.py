@@ -61,6 +61,31 @@ def test_models_drift_languages_and_overrides(database: Path) -> None:
     assert any("Toxicity" in columns and "Share" in columns for columns in held)
 
 
+def test_dev_figures_are_those_of_the_file_beside_the_graph(database: Path) -> None:
+    assert not database.exists()
+    manifest = load_manifest()
+    model = manifest.model("compact")
+    held = json.loads((manifest.path.parent / model.folder / "evaluation.json").read_text())["dev"]
+    test = open_models()
+    toxicity = next(f.value for f in test.dataframe if "ROC-AUC" in f.value.columns)
+    for name, label in held["toxicity"]["labels"].items():
+        row = toxicity.set_index("Label").loc[name.replace("_", " ")]
+        shown = (row["ROC-AUC"], row["Average precision"], row["Precision"], row["Recall"])
+        assert shown == pytest.approx(
+            (
+                label["all"]["roc_auc"],
+                label["all"]["average_precision"],
+                label["at"]["precision"],
+                label["at"]["recall"],
+            )
+        )
+    sentiment = next(f.value for f in test.dataframe if "Macro-recall" in f.value.columns)
+    assert list(sentiment["Macro-recall"]) == pytest.approx(
+        [part["macro_recall"] for part in held["sentiment"]["by_language"].values()]
+    )
+    assert f"Measured of version {model.version}" in words(test)
+
+
 def test_without_a_read_model_the_cards_are_there(database: Path) -> None:
     assert not database.exists()
     assert "tidegate/compact" in words(open_models())
