@@ -45,7 +45,7 @@ def test_bench_e2e_and_latency_print_nothing_but_their_figures(run_tidegate: Run
     result = json.loads(done.stdout)
     assert abs(result["ratio"] - result["e2e"] / result["scoring"]) < 0.01
     done = run_tidegate(
-        "bench", "latency", "--events", "100", "--capacity", "60", "--max-p99-ms", "0.001", "--json",
+        "bench", "latency", "--events", "100", "--capacity", "300", "--max-p99-ms", "0.001", "--json",
         timeout_s=150,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
