@@ -40,6 +40,9 @@ pytestmark = [
 THREAT = ("I will find you, number {}, and break your neck", "threat", 0.3)
 
 
+_COLOURS = "e => getComputedStyle(e.querySelector('.text')).filter"
+
+
 class Office:
     """A running dashboard with a broker of its own."""
 
@@ -189,6 +192,12 @@ def test_ten_posts_by_keyboard_with_one_undo(
     expect(page.locator(".desk mark").first).to_have_text(
         re.compile("i will find you", re.IGNORECASE)
     )
+    # In grey until its colours are asked for.
+    text = page.locator(".desk p.text.whole")
+    for colours in ("grayscale(1)", "none", "grayscale(1)"):
+        expect(text).to_be_visible()
+        assert colours == page.locator(".desk .words").evaluate(_COLOURS)
+        page.keyboard.press("g")
     # A note; letters typed into it are no decisions, and `c` and `r` are not Streamlit's.
     page.keyboard.press("n")
     page.keyboard.type("clear case, referred")
