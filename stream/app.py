@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, cast
 
@@ -124,9 +124,15 @@ class TidegateApp(faust.App):
         )
 
     def flow_of(
-        self, computer: Computer, publisher: Publisher, *, ordered: bool = False, lanes: int = 1
+        self,
+        computer: Computer,
+        publisher: Publisher,
+        *,
+        ordered: bool = False,
+        lanes: int = 1,
+        watch: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> Flow:
-        """The flow around a computer, wherever that computes; the rest is as in `new_flow`."""
+        """The flow around a computer, wherever that computes; see `new_flow` and `Flow`."""
         worker = self.settings.worker
         flow = Flow(
             computer,
@@ -140,6 +146,7 @@ class TidegateApp(faust.App):
             unpartitioned=frozenset(
                 self.full_name(topic) for topic in self.role.writes if not topic.partitioned
             ),
+            watch=watch,
         )
         self.flow = flow
         transport = cast("BatchedTransport", self.transport)

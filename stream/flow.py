@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
@@ -93,6 +93,7 @@ class Flow:
         threads: that compute batches; one for a computer that wants them in order.
         lanes: how many batches the model computes at once and gains by it.
         unpartitioned: output topics whose partition number says nothing of the input's.
+        watch: runs beside the batches and raises when the computer can do no more.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Flow:
         threads: int | None = None,
         lanes: int = 1,
         unpartitioned: frozenset[str] = frozenset(),
+        watch: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
         self._computer = computer
         self._publisher = publisher
@@ -117,6 +119,7 @@ class Flow:
         self._threads = threads or in_flight
         self._lanes = min(lanes, self._threads)
         self._unpartitioned = unpartitioned
+        self._watch = watch
         self._queue: deque[tuple[Span, float]] = deque()
         self._queued_records = 0
         self._computing = 0
@@ -147,6 +150,7 @@ class Flow:
         Raises:
             DeliveryError: an output was not delivered.
             ModelRuntimeError: the models fail on everything.
+            ScoringProcessError: the process that scores has ended.
         """
         slots = asyncio.Semaphore(self._in_flight)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix=THREAD_NAME)
@@ -155,6 +159,8 @@ class Flow:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._collect(slots, pool))
                 group.create_task(self._deliver(slots, group))
+                if self._watch is not None:
+                    group.create_task(self._watch())
         finally:
             self.running = False
             pool.shutdown(wait=False, cancel_futures=True)

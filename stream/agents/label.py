@@ -66,7 +66,7 @@ def attach(app: TidegateApp) -> None:
         labels, dead_letters = app.full_name(LABELS), app.full_name(DEAD_LETTERS)
         if isinstance(scorer, ScoringProcess):
             await asyncio.to_thread(scorer.start, labels, dead_letters, app.limits)
-            return app.flow_of(scorer, app.publisher(), lanes=scorer.lanes)
+            return app.flow_of(scorer, app.publisher(), lanes=scorer.lanes, watch=scorer.watch)
         pipeline = Pipeline(scorer, labels=labels, dead_letters=dead_letters)
         return app.new_flow(pipeline, instead=pipeline.instead_of, lanes=scorer.lanes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import socket
@@ -51,13 +52,16 @@ class ScoringProcess:
         pairs = [socket.socketpair() for _ in range(settings.worker.in_flight_batches)]
         theirs = [their.fileno() for _, their in pairs]
         self._channels = [Channel(ours) for ours, _ in pairs]
+        # Nothing is ever said over this one: it closes when the process ends.
+        self._life, its_life = socket.socketpair()
+        self._life.setblocking(False)
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [*command, *map(str, theirs)],
-            pass_fds=theirs,
+            pass_fds=[*theirs, its_life.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        for _, their in pairs:
+        for their in (*(their for _, their in pairs), its_life):
             their.close()
         self._free: queue.SimpleQueue[Channel] = queue.SimpleQueue()
         for channel in self._channels:
@@ -147,8 +151,18 @@ class ScoringProcess:
         finally:
             self._free.put(channel)
 
+    async def watch(self) -> None:
+        """Wait for the process to end by itself.
+
+        Raises:
+            ScoringProcessError: it has.
+        """
+        await asyncio.get_running_loop().sock_recv(self._life, 1)
+        raise self._ended()
+
     def close(self) -> None:
         """End the process; a batch that is being computed fails."""
+        self._life.close()
         for channel in self._channels:
             channel.close()
         try:

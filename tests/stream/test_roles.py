@@ -8,19 +8,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
-from kafka import KafkaProducer
 
 from stream.errors import BrokerError, ConfigError
 from stream.kafka.admin import open_admin
-from stream.kafka.client import kafka_python_config
 from stream.kafka.embedded import EmbeddedBroker
 from stream.readiness import output_limits
-from stream.records import Post, encode
 from stream.roles import Duty, available, duties_of, group_of, role_named
 from stream.settings import ENV_PREFIX, KafkaSettings, Settings, load_settings
 from stream.topics import LABELS, POSTS
@@ -138,15 +134,12 @@ def test_the_end_of_one_role_ends_the_worker_with_its_error(worker: Worker) -> N
     )
 
 
-def test_the_end_of_what_scores_ends_the_worker_once_there_are_posts(
-    worker: Worker, kafka: KafkaSettings
+def test_the_end_of_what_scores_ends_the_worker_though_it_has_nothing_to_do(
+    worker: Worker,
 ) -> None:
     worker.wait_until_reading()
     (scoring,) = [p for p in worker.children if "stream.scoring_process.child" in p.cmdline()]
     scoring.kill()
-    with closing(KafkaProducer(**kafka_python_config(kafka))) as producer:
-        post = encode(Post(id="p1", text="a post that nobody can score"))
-        producer.send(POSTS.full_name(kafka.topic_prefix), post, partition=0).get(PLENTY_S)
     assert worker.process.wait(PLENTY_S) == 1
     assert worker.gone()
     log = worker.log.read_text()
