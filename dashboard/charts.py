@@ -6,6 +6,7 @@ has its word in the legend or beside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,6 +28,9 @@ GREY: Final = "#9AA5AD"
 HEIGHT: Final = 168
 TALL: Final = 190
 _TOP_LANGUAGES: Final = 7
+#: Of the most frequent languages, where they lie on each other.
+_MIX: Final = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7")
+_OTHERS: Final = "others"
 _WORDED_WAVES: Final = 3
 
 
@@ -154,7 +158,46 @@ def language_chart(shares: Sequence[tuple[str, int, int]], *, dark: bool) -> Any
     return _compact(bars + words, HEIGHT)
 
 
-def backlog_chart(history: Sequence[tuple[int, int]], *, dark: bool) -> Any:
+def language_mix_chart(
+    found: Sequence[tuple[int, str, int]], top: Sequence[str], *, dark: bool
+) -> Any:
+    """Each language's share of posts over time, stacked: those of `top`, and the others together."""
+    names = [language_name(code) for code in top[: len(_MIX)]]
+    posts: dict[int, Counter[str]] = {}
+    for start, code, n in found:
+        name = language_name(code)
+        posts.setdefault(start, Counter())[name if name in names else _OTHERS] += n
+    shown = [*names, _OTHERS]
+    frames = []
+    for order, name in enumerate(shown):
+        frame = _times(list(posts))
+        frame["language"], frame["order"] = name, order
+        frame["posts"] = [counts[name] for counts in posts.values()]
+        frame["share"] = [counts[name] / counts.total() for counts in posts.values()]
+        frames.append(frame)
+    data = pd.concat(frames)
+    colours = [SKY if dark and colour == BLUE else colour for colour in _MIX[: len(names)]]
+    chart = (
+        alt.Chart(data)
+        .mark_area(opacity=0.85)
+        .encode(
+            x=_time_axis(data),
+            y=_share_axis("share", "of posts", stack=True),
+            color=alt.Color(
+                "language:N",
+                scale=alt.Scale(domain=shown, range=[*colours, GREY]),
+                legend=alt.Legend(
+                    title=None, orient="top", columns=3, labelFontSize=11, symbolSize=60, padding=0
+                ),
+            ),
+            order="order:Q",
+            tooltip=_tips("posts", language="language", share="share"),
+        )
+    )
+    return _compact(chart, HEIGHT)
+
+
+def backlog_chart(history: Sequence[tuple[int, int]], *, dark: bool, height: int = TALL) -> Any:
     """Posts that waited for a worker, as sampled."""
     data = _times([second for second, _ in history])
     data["waiting"] = [waiting for _, waiting in history]
@@ -176,10 +219,12 @@ def backlog_chart(history: Sequence[tuple[int, int]], *, dark: bool) -> Any:
             tooltip=_tips("waiting"),
         )
     )
-    return _compact(chart, TALL)
+    return _compact(chart, height)
 
 
-def latency_chart(points: Sequence[tuple[int, float, float]], *, dark: bool) -> Any:
+def latency_chart(
+    points: Sequence[tuple[int, float, float]], *, dark: bool, height: int = TALL
+) -> Any:
     """Latency from posted to labelled, p50 and p95, on a logarithmic scale."""
     frames = []
     for name, index in (("p50", 1), ("p95", 2)):
@@ -212,7 +257,7 @@ def latency_chart(points: Sequence[tuple[int, float, float]], *, dark: bool) -> 
             tooltip=_tips(percentile="percentile", ms="ms"),
         )
     )
-    return _compact(chart, TALL)
+    return _compact(chart, height)
 
 
 def _compact(chart: Any, height: int) -> Any:

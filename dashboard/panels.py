@@ -9,9 +9,9 @@ import streamlit as st
 
 from dashboard import charts, controls, page
 from dashboard.feed import toxicity_word
-from dashboard.figures import stretch
+from dashboard.figures import Stretch, stretch
 from dashboard.languages import language_name
-from dashboard.reader import Bucket, Reader
+from dashboard.reader import Bucket, Reader, percentile_ms
 from dashboard.scope import SENTIMENTS, Scope
 from dashboard.waves import Wave, find_waves
 
@@ -38,8 +38,6 @@ def panels() -> None:
                 _nothing_in_range(newest)
                 return
             buckets = _from_first(buckets)
-            done = now // 1000 // cut.step_s * cut.step_s
-            labelled = reader.labelled(buckets[0].start_s, done, cut.step_s)
         left, right = st.columns(2, gap="small")
         with left.container(border=True, height="stretch", gap="xsmall"):
             st.markdown("**:material/report: Abuse**")
@@ -57,19 +55,79 @@ def panels() -> None:
             st.caption(_mood(buckets))
         left, right = st.columns(2, gap="small")
         with left.container(border=True, height="stretch", gap="xsmall"):
-            st.markdown("**:material/speed: Throughput**")
-            st.altair_chart(
-                charts.rate_chart(labelled, cut.step_s, dark=is_dark),
-                alt="Posts labelled a second over time, UTC, whole stream",
-            )
+            _pace(Stretch(buckets[0].start_s, now // 1000 // cut.step_s * cut.step_s, cut.step_s))
         with right.container(border=True, height="stretch", gap="xsmall"):
-            st.markdown("**:material/translate: Languages**")
-            st.altair_chart(
-                charts.language_chart(languages, dark=is_dark),
-                alt="Share of posts by language, the most frequent first",
-            )
+            _languages(Stretch(buckets[0].start_s, cut.to_s, cut.step_s), languages)
 
     draw()
+
+
+def _choice(label: str, options: list[str], key: str) -> str:
+    """What a card shows of two or three; in the address."""
+    chosen: str | None = st.segmented_control(
+        label, options, default=options[0], required=True, key=key, bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return chosen or options[0]
+
+
+def _pace(cut: Stretch) -> None:
+    """How the whole stream is kept up with: posts a second, latency, or what waits."""
+    chosen, is_dark = _choice("Pace", ["Throughput", "Latency", "Backlog"], "pace"), page.dark()
+    with page.reading() as reader:
+        if reader is None:
+            return
+        if chosen == "Latency":
+            histograms = reader.latency(cut.from_s, cut.to_s, cut.step_s)
+            points = [
+                (at, percentile_ms(found, 0.5) or 0.0, percentile_ms(found, 0.95) or 0.0)
+                for at, found in histograms.items()
+            ]
+        elif chosen == "Backlog":
+            history = reader.backlog_history(cut.from_s, cut.step_s)
+        else:
+            labelled = reader.labelled(cut.from_s, cut.to_s, cut.step_s)
+    if chosen == "Latency":
+        if not points:
+            st.caption("Nothing was labelled in this range.")
+            return
+        st.altair_chart(
+            charts.latency_chart(points, dark=is_dark, height=charts.HEIGHT),
+            alt="Median and 95th percentile of the latency from posted to labelled in ms over time,"
+            " UTC, whole stream",
+        )
+        st.caption(":blue[━] half of the posts · :orange[╍] 95 of 100")
+    elif chosen == "Backlog":
+        if not history:
+            st.caption("What waited in this range was not sampled.")
+            return
+        st.altair_chart(
+            charts.backlog_chart(history, dark=is_dark, height=charts.HEIGHT),
+            alt="Posts waiting for a worker over time, UTC, whole stream",
+        )
+    else:
+        st.altair_chart(
+            charts.rate_chart(labelled, cut.step_s, dark=is_dark),
+            alt="Posts labelled a second over time, UTC, whole stream",
+        )
+
+
+def _languages(cut: Stretch, shares: list[tuple[str, int, int]]) -> None:
+    """The languages of the range, or how their shares went."""
+    if _choice("Languages", ["Languages", "Over time"], "mix") == "Languages":
+        st.altair_chart(
+            charts.language_chart(shares, dark=page.dark()),
+            alt="Share of posts by language, the most frequent first",
+        )
+        return
+    with page.reading() as reader:
+        if reader is None:
+            return
+        found = reader.languages_over_time(controls.scope(), cut.from_s, cut.to_s, cut.step_s)
+    st.altair_chart(
+        charts.language_mix_chart(found, [code for code, _, _ in shares], dark=page.dark()),
+        alt="Shares of the most frequent languages, and of the others together, over time, UTC",
+    )
 
 
 def _from_first(buckets: list[Bucket]) -> list[Bucket]:

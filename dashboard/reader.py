@@ -178,6 +178,17 @@ class Reader:
         starts = range(from_s - from_s % step_s, to_s, step_s)
         return [found.get(start, Bucket(start, 0, 0, 0, 0, 0)) for start in starts]
 
+    def languages_over_time(
+        self, scope: Scope, from_s: int, to_s: int, step_s: int
+    ) -> list[tuple[int, str, int]]:
+        """(start, language, posts) of every step in which the language was seen."""
+        where, parameters = scope.where()
+        return self._db.execute(
+            "SELECT start_s - start_s % ?, language, sum(posts) FROM rollups"  # noqa: S608  placeholders only
+            f" WHERE width_s = ? AND start_s >= ? AND start_s < ?{where} GROUP BY 1, 2 ORDER BY 1, 2",
+            [step_s, _width(step_s), from_s, to_s, *parameters],
+        ).fetchall()
+
     def shares(
         self, column: str, scope: Scope, from_s: int, to_s: int, *, abusive: bool = False
     ) -> list[tuple[str, int, int]]:
@@ -207,13 +218,15 @@ class Reader:
             (start, found.get(start, 0)) for start in range(from_s - from_s % step_s, to_s, step_s)
         ]
 
-    def latency(self, from_s: int, to_s: int) -> dict[int, list[tuple[int, int]]]:
-        """Start of a fine bucket to its latency histogram, (bin, posts) in order."""
+    def latency(
+        self, from_s: int, to_s: int, step_s: int = FINE_S
+    ) -> dict[int, list[tuple[int, int]]]:
+        """Start of a step (of fine buckets) to its latency histogram, (bin, posts) in order."""
         found: dict[int, list[tuple[int, int]]] = {}
         for start, bin_, posts in self._db.execute(
-            "SELECT start_s, bin, posts FROM latency WHERE start_s >= ? AND start_s < ?"
-            " ORDER BY start_s, bin",
-            (from_s, to_s),
+            "SELECT start_s - start_s % ?, bin, sum(posts) FROM latency"
+            " WHERE start_s >= ? AND start_s < ? GROUP BY 1, 2 ORDER BY 1, 2",
+            (step_s, from_s, to_s),
         ):
             found.setdefault(start, []).append((bin_, posts))
         return found
@@ -281,11 +294,12 @@ class Reader:
         """Each partition of `posts` and how far the workers are."""
         return self._rows("SELECT * FROM backlog ORDER BY partition")
 
-    def backlog_history(self, from_s: int) -> list[tuple[int, int]]:
-        """(second, posts waiting), as sampled."""
+    def backlog_history(self, from_s: int, step_s: int = 1) -> list[tuple[int, int]]:
+        """(start of a step, the most posts that waited in it), as sampled."""
         return self._db.execute(
-            "SELECT second, waiting FROM backlog_history WHERE second >= ? ORDER BY second",
-            (from_s,),
+            "SELECT second - second % ?, max(waiting) FROM backlog_history WHERE second >= ?"
+            " GROUP BY 1 ORDER BY 1",
+            (step_s, from_s),
         ).fetchall()
 
     def models(self) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def _counts() -> None:
     with page.reading() as reader:
         counts = [] if reader is None else queue_counts(reader.db)
     now = page.now_ms()
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
         st.markdown("**:material/inbox: Queue**", width="content")
         for count in counts:
             icon, colour = _SEVERITY_ICON[count.severity]

@@ -11,6 +11,7 @@ from dashboard.languages import LANGUAGES, language_code, language_name
 from dashboard.projection import bin_ms, latency_bin
 from dashboard.reader import open_reader, percentile_ms
 from dashboard.scope import FeedFilter, Scope
+from dashboard.store import PartitionBacklog, Store
 from stream.database_url import ReadModelAt
 from stream.times import timestamp_ms
 from tests.dashboard.label_feed import stream_of
@@ -144,3 +145,29 @@ def test_what_is_scanned_for_is_found_behind_the_newest_posts_too(
         )
         monkeypatch.setattr("dashboard.reader.SEARCHED_POSTS", 50)
         assert len(reader.feed(Scope(), FeedFilter(text="e"), 2000)) <= 50
+
+
+def test_what_is_over_time_adds_up_to_the_range(fill: Fill) -> None:
+    with open_reader(fill(MADE)) as reader:
+        assert reader is not None
+        for step in (10, 60, 300):
+            over_time = reader.languages_over_time(Scope(), START_S, START_S + 900, step)
+            assert {start % step for start, _, _ in over_time} == {0}
+            together = Counter[str]()
+            for _, code, posts in over_time:
+                together[code] += posts
+            shares = reader.shares("language", Scope(), START_S, START_S + 900)
+            assert together == {code: posts for code, posts, _ in shares}
+            latency = reader.latency(0, 2**40, step)
+            assert sum(n for found in latency.values() for _, n in found) == 1200
+            assert {start % step for start in latency} == {0}
+
+
+def test_of_a_step_the_most_that_waited_counts(place: ReadModelAt) -> None:
+    with Store(place) as store:
+        for second, waiting in ((100, 4), (102, 9), (104, 1), (111, 3)):
+            store.sample_backlog([PartitionBacklog(0, 50, 50 - waiting, waiting)], second * 1000)
+    with open_reader(place) as reader:
+        assert reader is not None
+        assert reader.backlog_history(0, 10) == [(100, 9), (110, 3)]
+        assert reader.backlog_history(0) == [(100, 4), (102, 9), (104, 1), (111, 3)]
