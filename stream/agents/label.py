@@ -42,9 +42,11 @@ def prepare(settings: Settings) -> Scorer | ScoringProcess:
     """
     if not apart(settings.worker):
         return load_scorer(settings)
+    from stream.logs import get_logger
     from stream.scoring import log_events
 
     process = ScoringProcess(settings)
+    get_logger(__name__).info("scoring in a process beside this one", pid=process.pid)
     log_events(process.events)
     return process
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -111,6 +112,10 @@ def _serve(channel: Channel, computer: Computer) -> None:
             channel.send(*done(*computed))
     except (EOFError, OSError):
         os._exit(0)
+    except BaseException:  # noqa: BLE001 - whatever it is
+        # The worker waits for an answer that will not come: the end of the process is one.
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _expect(message: Message, kind: type[_Kind]) -> _Kind:

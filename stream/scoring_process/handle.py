@@ -31,7 +31,8 @@ from stream.scoring_process.messages import (
 )
 from stream.settings import Settings
 
-_COMMAND: Final = (sys.executable, "-m", "stream.scoring_process.child")
+#: -P: no module of the folder that it is started in.
+_COMMAND: Final = (sys.executable, "-P", "-m", "stream.scoring_process.child")
 #: How long a process whose sockets are closed may take to end.
 _END_S: Final = 2.0
 

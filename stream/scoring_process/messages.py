@@ -54,7 +54,7 @@ class PassedRecord(msgspec.Struct, array_like=True, gc=False):
 
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
     timestamp: int
     offset: int
 

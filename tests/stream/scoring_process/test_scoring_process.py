@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from stream.kafka.ledger import Partition, Span, SpanState
 from stream.kafka.packing import Packer
 from stream.pipeline import ATTEMPT_HEADER, Pipeline
 from stream.scoring_process.handle import ScoringProcess
-from stream.scoring_process.messages import PassedRecord
+from stream.scoring_process.messages import Channel, Load, Loaded, Names, PassedRecord, Ready
 from stream.settings import Settings, load_settings
 from tests.stream.sources.bad_lines import BAD_KINDS, ODD_BUT_GOOD
 
@@ -57,7 +58,13 @@ def start() -> Iterator[Start]:
 
 def span(*values: bytes | None, partition: int = 0, first: int = 0) -> Span:
     records = [
-        PassedRecord(b"k%d" % n, value, [(ATTEMPT_HEADER, b"3")], 1_760_000_000_000 + n, first + n)
+        PassedRecord(
+            b"k%d" % n,
+            value,
+            [(ATTEMPT_HEADER, b"3"), ("null", None)],
+            1_760_000_000_000 + n,
+            first + n,
+        )
         for n, value in enumerate(values)
     ]
     return Span(Partition("posts", partition), records, 0, first + len(records))
@@ -225,6 +232,28 @@ def test_it_ends_when_its_worker_is_killed() -> None:
         beside = psutil.Process(int(worker.stdout.readline()))
         worker.kill()
         assert psutil.wait_procs([beside], timeout=PLENTY_S)[1] == []
+
+
+def test_what_it_does_not_understand_ends_it_so_that_nobody_waits_for_an_answer() -> None:
+    wanted = settings("null")
+    ours, theirs = socket.socketpair()
+    with subprocess.Popen(
+        [sys.executable, "-m", "stream.scoring_process.child", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stderr=subprocess.PIPE,
+    ) as process:
+        theirs.close()
+        channel = Channel(ours)
+        load = Load(wanted.models.model_dump_json(), wanted.log.model_dump_json())
+        channel.send(load)
+        assert isinstance(channel.receive(), Loaded)
+        channel.send(Names("labels", "dead-letters", LIMITS))
+        assert isinstance(channel.receive(), Ready)
+        channel.send(load)
+        with pytest.raises(EOFError):
+            channel.receive()
+        channel.close()
+        assert process.wait(PLENTY_S) == 1
 
 
 def test_its_facts_are_those_of_its_scorer() -> None:
