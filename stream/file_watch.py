@@ -55,13 +55,15 @@ class FileWatch(ABC, Generic[Loaded]):
     def _is_other(self, loaded: Loaded) -> bool:
         """Whether what was just loaded is to be told apart from what is in force."""
 
-    def poll(self) -> bool:
+    def poll(self, *, now: bool = False) -> bool:
         """Look at the files if `reload_s` has passed since the last look: is it another now?
+
+        With `now` also if it has not.
 
         Call it once per batch; between looks it costs a clock reading. It blocks while files are
         read and loaded (tens of milliseconds); `asyncio.to_thread(watch.poll)` where that hurts.
         """
-        if time.monotonic() < self._next_s or not self._lock.acquire(blocking=False):
+        if (time.monotonic() < self._next_s and not now) or not self._lock.acquire(blocking=False):
             return False
         try:
             self._next_s = time.monotonic() + self._reload_s

@@ -24,7 +24,8 @@ To add a role, write `stream/agents/NAME.py` with a constant `ROLE = Role(...)` 
 * `prepare(settings)` runs before the app exists and says what is wrong with the configuration by
   raising; what it returns is `app.prepared`.
 * `units(settings)`: one app and process per unit (hooks: per target), with a group of its own; an
-  empty list is a role with nothing to do, and `idle` says why.
+  empty list is a role with nothing to do, and `idle` says why. With `watch` the units may change
+  while the worker runs: the supervisor starts, stops and restarts their processes.
 * Faust tables: their changelog topic must be created (`topic_allow_declare` is off), and a
   table's `on_recover` comes before the first event.
 """
@@ -33,11 +34,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from stream.errors import ConfigError
+from stream.errors import ConfigError, TidegateError
 from stream.settings import Settings
 from stream.topics import Topic
 
@@ -56,6 +57,24 @@ def _one(_: Settings) -> Sequence[str]:
     return ("",)
 
 
+class UnitsWatch(Protocol):
+    """What the units of a role are; `stream.hooks.watch.TargetsWatch` is one."""
+
+    @property
+    def loaded(self) -> Mapping[str, object]:
+        """By unit what it is made of: it is started anew when that is another."""
+        ...
+
+    @property
+    def error(self) -> TidegateError | None:
+        """Why a change is not in force."""
+        ...
+
+    def poll(self, *, now: bool = False) -> bool:
+        """Look at the files, when that is due or `now`: is something another now?"""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
     """One role. The module's docstring says what its author needs to know.
@@ -68,6 +87,7 @@ class Role:
         prepare: what is loaded before the app exists; raises what is wrong with it.
         units: one app for each; a role without units has only the one named "".
         idle: why there are no units.
+        watch: the units as they are from now on, and what each is made of.
         batched: its inputs come in spans of many records.
         changelogs: those of `writes` that are changelogs of its tables.
         most_records: records handed out and not confirmed, at most; default: by `worker`.
@@ -81,6 +101,7 @@ class Role:
     prepare: Callable[[Settings], Any] = _nothing
     units: Callable[[Settings], Sequence[str]] = _one
     idle: str = "nothing is configured for it"
+    watch: Callable[[Settings], UnitsWatch] | None = None
     batched: bool = True
     changelogs: tuple[Topic, ...] = ()
     most_records: Callable[[Settings], int] | None = None

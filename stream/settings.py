@@ -178,6 +178,7 @@ class HookSettings(_Section):
     allow_private: bool = Field(
         False, description="requests to private, loopback and link-local addresses are allowed"
     )
+    reload_s: float = Field(2.0, gt=0, le=4, description="how often a changed file is looked for")
 
 
 class DashboardSettings(_Section):

@@ -2,7 +2,7 @@
 
 The invariant: none of them outlives this process, kill -9 included (each watches a pipe from us),
 and a failure of one ends all with its error. Two roles in one process would share an interpreter,
-and labelling needs all of one.
+and labelling needs all of one. What units a role has (hooks: targets) may change meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 from stream.errors import ConfigError, PolicyError, StallError, TidegateError
 from stream.logs import get_logger, set_up_logs
 from stream.readiness import output_limits
-from stream.roles import Duty, role_named
+from stream.roles import Duty, UnitsWatch, role_named
 from stream.settings import Settings
 
 log = get_logger(__name__)
@@ -61,10 +61,13 @@ class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class _Child:
-    """One role's process."""
+    """One role's process, or one unit's; `made_of` is what its unit was when it was started."""
 
-    def __init__(self, duty: Duty, settings: bytes) -> None:
+    def __init__(self, duty: Duty, settings: bytes, made_of: object = None) -> None:
         self.duty = duty
+        self.made_of = made_of
+        #: It was asked to end, and ends by then or is killed.
+        self.leaves_by: float | None = None
         # -P: a folder named `stream` in the user's working directory is not ours.
         self.process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-P", "-m", "stream.duty", duty.role, duty.unit],
@@ -118,20 +121,32 @@ def run_duties(
     set_up_logs(settings.log)
     for role, why in (idle or {}).items():
         log.info("role left out", role=role, reason=why)
-    for name in dict.fromkeys(duty.role for duty in duties):
+    watches = {}
+    for name in dict.fromkeys([*(duty.role for duty in duties), *(idle or {})]):
         role_ = role_named(name)
         output_limits(settings.kafka, role_.reads, role_.writes)
-    crew = _Crew()
+        if role_.watch is not None:
+            watches[name] = role_.watch(settings)
+    crew = _Crew(settings, watches)
     with crew.signals():
-        _run(settings, duties, crew)
+        _run([duty for duty in duties if duty.role not in watches], crew)
 
 
 class _Crew:
-    """The children, and whether a signal asked for the end."""
+    """The children, and whether a signal asked for the end.
 
-    def __init__(self) -> None:
+    Args:
+        settings: all of them.
+        watches: by role, the units of those whose units change.
+    """
+
+    def __init__(self, settings: Settings, watches: Mapping[str, UnitsWatch]) -> None:
         self.children: list[_Child] = []
         self.stopping = False
+        self.patience_s = settings.worker.stop_timeout_s + _STOP_GRACE_S
+        self._settings = _as_json(settings)
+        self._watches = watches
+        self._told: dict[str, str | None] = {}
 
     @contextlib.contextmanager
     def signals(self) -> Any:
@@ -147,18 +162,79 @@ class _Crew:
         log.info("stopping", signal=signal.Signals(number).name)
         self.stopping = True
 
+    def start(self, duty: Duty, made_of: object = None) -> None:
+        self.children.append(_Child(duty, self._settings, made_of))
+
     def watch(self) -> TidegateError | None:
         """Wait for a signal (None), or for the first of them to end: why it did."""
         while not self.stopping:
-            for child in self.children:
-                if child.process.poll() is not None:
+            for child in list(self.children):
+                if child.process.poll() is None:
+                    if child.leaves_by is not None and time.monotonic() > child.leaves_by:
+                        child.process.kill()
+                elif (error := self._ended(child)) is not None:
                     log.error("a role ended", role=child.duty.name)
-                    return child.failure() or TidegateError(
-                        f"the process of the role `{child.duty.name}` ended by itself",
-                        hint="start the worker again: it goes on where it stopped",
-                    )
+                    return error
+            for role, watch in self._watches.items():
+                self._look(role, watch)
+                self._adapt(role, watch)
             time.sleep(_TICK_S)
         return None
+
+    def _ended(self, child: _Child) -> TidegateError | None:
+        """Why that ends all; None where the child was to end, or is to be started anew."""
+        failure = child.failure()
+        watch = self._watches.get(child.duty.role)
+        if child.leaves_by is not None:
+            if failure is not None:
+                log.error("ended badly", role=child.duty.name, reason=failure.message)
+        elif (
+            watch is None or not isinstance(failure, ConfigError) or self._is_current(child, watch)
+        ):
+            return failure or TidegateError(
+                f"the process of the role `{child.duty.name}` ended by itself",
+                hint="start the worker again: it goes on where it stopped",
+            )
+        self.children.remove(child)
+        child.close()
+        return None
+
+    @staticmethod
+    def _is_current(child: _Child, watch: UnitsWatch) -> bool:
+        """Whether it read what we read: the file may have changed in between."""
+        watch.poll(now=True)
+        return watch.error is None and watch.loaded.get(child.duty.unit) == child.made_of
+
+    def _look(self, role: str, watch: UnitsWatch) -> None:
+        before = watch.loaded
+        if watch.poll():
+            log.info(
+                "reloaded",
+                role=role,
+                new=sorted(watch.loaded.keys() - before.keys()),
+                gone=sorted(before.keys() - watch.loaded.keys()),
+                changed=sorted(
+                    name
+                    for name in watch.loaded.keys() & before.keys()
+                    if watch.loaded[name] != before[name]
+                ),
+            )
+        told = None if watch.error is None else str(watch.error)
+        if told is not None and told != self._told.get(role):
+            log.error("not reloaded", role=role, reason=told)
+        self._told[role] = told
+
+    def _adapt(self, role: str, watch: UnitsWatch) -> None:
+        """End what is no more or another, start what is new."""
+        there = {child.duty.unit: child for child in self.children if child.duty.role == role}
+        for unit, child in there.items():
+            if child.leaves_by is None and watch.loaded.get(unit) != child.made_of:
+                child.leaves_by = time.monotonic() + self.patience_s
+                if child.process.poll() is None:
+                    child.process.terminate()
+        if watch.error is None:
+            for unit in watch.loaded.keys() - there.keys():
+                self.start(Duty(role, unit), watch.loaded[unit])
 
     def ask_to_stop(self) -> None:
         for child in self.children:
@@ -175,15 +251,14 @@ class _Crew:
         return []
 
 
-def _run(settings: Settings, duties: Sequence[Duty], crew: _Crew) -> None:
-    told = _as_json(settings)
+def _run(duties: Sequence[Duty], crew: _Crew) -> None:
     try:
         for duty in duties:
             if not crew.stopping:
-                crew.children.append(_Child(duty, told))
+                crew.start(duty)
         error = crew.watch()
         crew.ask_to_stop()
-        late = crew.wait(settings.worker.stop_timeout_s + _STOP_GRACE_S)
+        late = crew.wait(crew.patience_s)
         if error is None:
             error = next((e for c in crew.children if c not in late if (e := c.failure())), None)
         if error is None and late:

@@ -17,7 +17,7 @@ import msgspec
 
 from stream.alerts.evaluator import Evaluator
 from stream.alerts.rules import PipelineMeasure
-from stream.errors import TidegateError
+from stream.errors import ConfigError, TidegateError
 from stream.kafka.admin import open_admin
 from stream.kafka.scan import Scanner, newest, open_scanner
 from stream.logs import get_logger
@@ -99,7 +99,11 @@ class Probe:
         with open_admin(settings.kafka) as admin:
             for name in available():
                 role = role_named(name)
-                for unit in role.units(settings):
+                try:
+                    units = role.units(settings)
+                except ConfigError:
+                    continue  # a file being edited; whoever plays the role says what is wrong
+                for unit in units:
                     group = group_of(settings, Duty(name, unit))
                     lag = admin.lag(group, role.reads)
                     if all(row.committed is None for row in lag.partitions):

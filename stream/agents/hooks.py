@@ -25,6 +25,7 @@ from stream.hooks.outbox import Item, Outbox
 from stream.hooks.repeater import Repeater
 from stream.hooks.senders import sender_of
 from stream.hooks.targets import Alertmanager, Target
+from stream.hooks.watch import TargetsWatch
 from stream.hooks.window import Ticket, Window
 from stream.kafka.ledger import Partition, Span
 from stream.kafka.packing import Output
@@ -72,6 +73,11 @@ def units(settings: Settings) -> Sequence[str]:
     """The names of the targets that are enabled."""
     targets = load_targets(settings.hooks)
     return [name for name, target in targets.items() if target.enabled]
+
+
+def watch(settings: Settings) -> TargetsWatch:
+    """The targets while the worker runs."""
+    return TargetsWatch(settings.hooks)
 
 
 def attach(app: TidegateApp) -> None:
@@ -353,5 +359,6 @@ ROLE = Role(
     attach=attach,
     prepare=prepare,
     units=units,
+    watch=watch,
     idle="no targets: `config/hooks.yaml` is not there, or has none",
 )

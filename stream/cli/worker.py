@@ -35,7 +35,7 @@ def worker(
     partitions. SIGTERM or Ctrl-C finishes what is in flight and commits; after any other end the
     next worker goes on where this one stopped.
     """
-    from stream.roles import duties_of
+    from stream.roles import duties_of, role_named
     from stream.settings import load_settings
 
     settings = load_settings(
@@ -48,7 +48,7 @@ def worker(
         }
     )
     duties, idle = duties_of(settings, role or ())
-    if len(duties) == 1 and not idle:
+    if len(duties) == 1 and not idle and role_named(duties[0].role).watch is None:
         from stream.worker import run_worker
 
         run_worker(settings, duty=duties[0])

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from standardwebhooks import Webhook as Verifier
@@ -115,6 +116,9 @@ class HookWorkers:
 
     def kill(self) -> None:
         assert self.process is not None
+        # The targets' processes first: those whose worker dies end in good order.
+        for child in psutil.Process(self.process.pid).children():
+            child.kill()
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
@@ -332,3 +334,48 @@ async def _say(kafka: KafkaSettings, what: str, until_ms: int) -> None:
         await producer.send_and_wait(AUDIT.full_name(kafka.topic_prefix), encode(event))
     finally:
         await producer.stop()
+
+
+async def test_a_changed_file_is_in_force_without_a_restart(
+    embedded_topics: KafkaSettings, tmp_path: Path
+) -> None:
+    """A target more, one less, one elsewhere; one that did not change keeps its process."""
+    kafka = embedded_topics
+
+    def pid_of(name: str) -> int | None:
+        assert workers.process is not None
+        for child in psutil.Process(workers.process.pid).children():
+            with contextlib.suppress(psutil.Error):  # it ended, and was not yet seen to
+                if child.cmdline()[-2:] == ["hooks", name]:
+                    return child.pid
+        return None
+
+    async with serve(answering(204)) as one, serve(answering(204)) as two:
+        kept, moved = _webhook("kept", one.url), _webhook("moved", one.url)
+        async with HookWorkers(
+            kafka, tmp_path, kept + moved + _webhook("gone", one.url)
+        ) as workers:
+            workers.start()
+            await publish(kafka, [decision(1, "p1")])
+            await workers.until(lambda: len(one.requests) == 3)
+            before = pid_of("kept"), pid_of("moved")
+
+            workers.file.write_text("targets:\n  moved: {type: webhook, secret_env: HOOK_KEY\n")
+            await workers.until(lambda: "not reloaded" in workers.log)
+            assert before == (pid_of("kept"), pid_of("moved")), "a mistake changes nothing"
+
+            new = _webhook("moved", two.url) + _webhook("new", two.url)
+            workers.file.write_text(f"targets:\n{kept}{new}")
+            await workers.until(lambda: pid_of("new") and pid_of("gone") is None)
+            await workers.until(lambda: pid_of("moved") not in (None, before[1]))
+            await publish(kafka, [decision(2, "p2")])
+            # The new one begins with what was there: a record more.
+            await workers.until(lambda: len(one.requests) == 4 and len(two.requests) == 3)
+            assert pid_of("kept") == before[0]
+    named = Counter((d.target, d.record_id) for d in _log(kafka) if d.state == "delivered")
+    assert set(named.values()) == {1}, "nothing was sent twice"
+    assert {target for target, record in named if record == "p2@posts/0/2"} == {
+        "kept",
+        "moved",
+        "new",
+    }
