@@ -192,6 +192,7 @@ class HookAgent:
             if (event := self._decoded(span.partition, record)) is not None
             and not self._kept.keeps(event, record.timestamp)
             and self._wants(event)
+            and not self._memory.repeats(event)
             and not self._was_told(event)
         ]
         self._deliver(found, self._window.open(span, len(found)))

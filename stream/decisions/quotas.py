@@ -110,12 +110,19 @@ class Quotas:
             self._total.subtract(part.used)
 
     def elsewhere(self, counts: Iterable[Quota]) -> None:
-        """What the partitions of other workers have used."""
+        """What the partitions of other workers have used, and what they have tripped by it.
+
+        Not what is far from its limit: the other has not seen yet that it was raised, and two
+        workers must not go on telling each other.
+        """
         self._elsewhere = Counter()
-        for count in counts:
-            if count.day == self.day and count.partition not in self._parts:
-                self._elsewhere.update(count.used)
-                for rule, since in count.tripped.items():
+        today = [c for c in counts if c.day == self.day and c.partition not in self._parts]
+        for count in today:
+            self._elsewhere.update(count.used)
+        for count in today:
+            for rule, since in count.tripped.items():
+                limit = self._limits.get(rule)
+                if limit is not None and self.total(rule) >= limit:
                     self.tripped.setdefault(rule, since)
 
     def shadowed(self, policy: Policy) -> frozenset[str]:

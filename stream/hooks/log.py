@@ -28,6 +28,8 @@ from stream.topics import ALERTS, DECISIONS, DELIVERIES
 
 #: So many of the newest records of the log are read after a start: some windows of some targets.
 REMEMBERED: Final = 100_000
+#: Alerts of which it is known where they were read first.
+_MOST_ALERTS: Final = 10_000
 
 
 def log_partition(target: str, partitions: int) -> int:
@@ -86,10 +88,14 @@ class Memory:
 
     def __init__(self, deliveries: Iterable[Delivery]) -> None:
         self._by_place: dict[str, Remembered] = {}
+        #: Where each alert's record was read first.
+        self._first: dict[str, Place] = {}
         for delivery in deliveries:
             place = place_of(delivery)
             if place is None:
                 continue
+            if delivery.kind == "alert":
+                self._note(delivery.record_id, place)
             at = moment_or_never(delivery.at).timestamp()
             known = self._by_place.get(str(place))
             since = at if known is None or known.record_id != delivery.record_id else known.since
@@ -106,6 +112,22 @@ class Memory:
         """What is known of an event; the record must be the same, not only its place."""
         found = self._by_place.get(str(event.place))
         return found if found is not None and found.record_id == event.record_id else None
+
+    def repeats(self, event: Event) -> bool:
+        """Whether an alert has said so before, further up in its topic.
+
+        Two workers that reach one quota in the same instant both say it, under one id.
+        """
+        if event.kind != "alert" or event.place is None:
+            return False
+        return self._note(event.record_id, event.place) < event.place
+
+    def _note(self, record_id: str, place: Place) -> Place:
+        first = min(place, self._first.get(record_id, place))
+        self._first[record_id] = first
+        if len(self._first) > _MOST_ALERTS:
+            del self._first[next(iter(self._first))]
+        return first
 
 
 def place_of(delivery: Delivery) -> Place | None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream.decisions import breakers as module
 from stream.decisions.deciding import Deciding
-from stream.outcomes import Action, Decision, Review, decode_quota
+from stream.decisions.quotas import Quotas
+from stream.outcomes import QUOTA_SCHEMA, Action, Decision, Quota, Review, decode_quota
 from stream.policy import Policy
-from stream.records import decode_dead_letter
+from stream.records import decode_dead_letter, rfc3339
 from tests.stream.decisions.labels import (
     NOON_MS,
     GivenPolicy,
@@ -272,6 +274,18 @@ def test_other_workers_share_the_quota(policy: Policy) -> None:
     topics.deliver(second.tick([1], 2))
     run(second, topics, 0, 4, 1)
     assert [d.quota for d in topics.decisions[4:]] == [None, "insult", "insult", "insult"]
+
+
+def test_a_worker_that_has_not_seen_a_raised_quota_trips_it_for_no_other() -> None:
+    quotas = Quotas({"insult": 7}, "2026-11-22")
+    told = Quota(
+        schema=QUOTA_SCHEMA, partition=1, day="2026-11-22", next_offset=5, at=rfc3339(NOON_MS),
+        used={"insult": 5}, tripped={"insult": rfc3339(NOON_MS), "gone": rfc3339(NOON_MS)},
+    )  # fmt: skip
+    quotas.elsewhere([told])
+    assert quotas.tripped == {}
+    quotas.elsewhere([told, msgspec.structs.replace(told, partition=2, used={"insult": 2})])
+    assert quotas.tripped == {"insult": rfc3339(NOON_MS)}, "the same time as the other says"
 
 
 def test_longer_windows_after_a_reload_begin_in_the_past(policy: Policy, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from stream.hooks.outbox import Item, Settled
 from stream.hooks.schedule import DEFAULT_SCHEDULE
 from stream.outcomes import Delivery
 from stream.records import rfc3339
-from tests.stream.hooks.servers import decision
+from tests.stream.hooks.servers import alert, decision
 
 BEGIN = 1_795_000_000.0
 
@@ -50,6 +50,22 @@ def test_another_record_at_the_same_place_is_not_the_same() -> None:
     """A topic that was made anew begins at offset 0 again."""
     memory = Memory([logged(decision(1), "delivered", 1, BEGIN)])
     assert memory.of(decision(1, decision_id="new")) is None
+
+
+def test_an_alert_that_is_on_its_topic_twice_is_one() -> None:
+    """Also where the first was handed over before a restart; firing and resolved are two."""
+    memory = Memory([logged(alert(1), "delivered", 1, BEGIN)])
+    assert not memory.repeats(alert(1)), "the same record, read once more"
+    assert memory.repeats(alert(2))
+    over = alert(3, "resolved")
+    assert [memory.repeats(each) for each in (over, over, alert(4, "resolved"))] == [
+        False,
+        False,
+        True,
+    ]
+    assert not memory.repeats(alert(5, alert_id="toxicity/tag=news/2"))
+    assert not memory.repeats(decision(1))
+    assert not memory.repeats(decision(2))
 
 
 @given(st.integers(0, 9), st.floats(0, 500_000))
