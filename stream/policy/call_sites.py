@@ -1,8 +1,9 @@
 """Calls of our functions, as functions without parameters: what a condition runs instead.
 
 The library keeps the arguments of every call of a Python function for ever, a quarter of a kilobyte
-each, and nothing of a call without arguments whose answer is a number or a truth. What our functions
-are given is written out in the condition, so that each different call can have a name of its own.
+each, and lists that are answered; nothing of a call without arguments whose answer is a number or a
+truth, and nothing of a variable. What our functions are given is written out in the condition, so
+that each different call can have a name of its own; one that answers a list becomes a variable.
 Invariant: a condition that is rewritten says what it said; a call that cannot be read stays.
 """
 
@@ -45,6 +46,10 @@ class CallSites:
         for number in range(MOST_SITES):
             yield f"{self._prefix}{number}", lambda number=number: calls[number]()  # type: ignore[misc] # mypy knows no defaults in a lambda
 
+    def answers(self) -> dict[str, Any]:
+        """By name what every call that has one answers now."""
+        return {f"{self._prefix}{number}": call() for number, call in enumerate(self._calls)}
+
     def name_of(self, function: str, run: Callable[..., Any], given: tuple[str, ...]) -> str | None:
         """The name of a call; None: there are too many."""
         site = (function, *given)
@@ -56,12 +61,12 @@ class CallSites:
 
 
 def rewritten(source: str, tree: Node, name_of: Callable[[Node], str | None]) -> str:
-    """The condition with each call that has a name under that name.
+    """The condition with each call that has another name under that.
 
     Args:
         source: as it is written.
         tree: what the compiler made of it.
-        name_of: told a call; None where it is to stay.
+        name_of: told a call; what is written instead, or None where it is to stay.
     """
     edits: dict[int, tuple[int, str]] = {}
     for node, _ in walk(tree):
@@ -74,7 +79,7 @@ def rewritten(source: str, tree: Node, name_of: Callable[[Node], str | None]) ->
             continue
         name = name_of(node)
         if name is not None:
-            edits[before.start()] = (end, f"{name}()")
+            edits[before.start()] = (end, name)
     for start in sorted(edits, reverse=True):
         end, text = edits[start]
         source = source[:start] + text + source[end:]

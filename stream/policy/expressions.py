@@ -107,13 +107,17 @@ class Environment:
         self._check = cel.NewEnv(variables=dict(variables), functions=_declared(functions, KEY))
         self._functions = {function.name: function for function in functions}
         self._sites = {kind.name(): (kind, CallSites(f"_{kind.name()}_")) for kind in (BOOL, INT)}
+        self._lists = CallSites("_LIST_")
         sites = [
             Function(name, (), kind, run)
             for kind, named in self._sites.values()
             for name, run in named.declared()
         ]
         self._run = cel.NewEnv(
-            variables={name: STRING if kind == KEY else kind for name, kind in variables.items()},
+            variables={
+                **{name: STRING if kind == KEY else kind for name, kind in variables.items()},
+                **{name: STRINGS for name, _ in self._lists.declared()},
+            },
             functions=_declared([*functions, *sites], STRING),
         )
 
@@ -141,9 +145,12 @@ class Environment:
         return Expression(compiled, tree)
 
     def _name_of(self, call: Node) -> str | None:
-        """The name without parameters of a call of ours, where its answer leaves nothing behind."""
+        """What stands for a call of ours and leaves nothing behind; None where there is no such."""
         function = self._functions.get(call.text)
-        if function is None or function.result.name() not in self._sites:
+        if function is None:
+            return None
+        is_list = function.result == STRINGS
+        if not is_list and function.result.name() not in self._sites:
             return None
         given = []
         for kind, node in zip(function.parameters, call.children, strict=True):
@@ -152,8 +159,11 @@ class Environment:
             if not isinstance(value, str):
                 return None
             given.append(value)
+        if is_list:
+            return self._lists.name_of(call.text, function.run, tuple(given))
         _, named = self._sites[function.result.name()]
-        return named.name_of(call.text, function.run, tuple(given))
+        name = named.name_of(call.text, function.run, tuple(given))
+        return None if name is None else f"{name}()"
 
     def parse(self, source: str) -> Node | None:
         """The tree of an expression whose types may be wrong; None where it cannot even be read."""
@@ -164,6 +174,8 @@ class Environment:
 
     def facts(self, values: Mapping[str, Any]) -> Facts:
         """Values for evaluating; names without one are unknown."""
+        if lists := self._lists.answers():
+            values = {**values, **lists}
         try:
             return Facts(self._run.Activation(values))
         except RuntimeError:

@@ -8,7 +8,16 @@ import tracemalloc
 import pytest
 
 from stream.policy.call_sites import MOST_SITES
-from stream.policy.expressions import BOOL, INT, KEY, STRING, Environment, Expression, Function
+from stream.policy.expressions import (
+    BOOL,
+    INT,
+    KEY,
+    STRING,
+    STRINGS,
+    Environment,
+    Expression,
+    Function,
+)
 
 
 def environment(asked: list[tuple[str, ...]]) -> Environment:
@@ -67,8 +76,16 @@ def test_what_is_not_reached_is_not_called_and_what_is_too_much_stays_as_it_is()
     assert found == [(f"w{number}",) for number in range(MOST_SITES + 3)]
 
 
+def test_a_list_is_asked_for_with_each_post() -> None:
+    answers = iter([["a"], [], ["a", "b"]])
+    env = Environment({"n": INT}, [Function("terms", (STRING,), STRINGS, lambda _: next(answers))])
+    expression = compiled(env, '(terms("x")).size() + terms ( "x" ).size() > 1')
+    assert [expression.holds(env.facts({"n": 1})) for _ in range(3)] == [True, False, True]
+
+
 def test_the_names_of_calls_are_no_names_of_conditions() -> None:
     assert isinstance(environment([]).compile("_BOOL_0()"), list)
+    assert isinstance(environment([]).compile("_LIST_0.size() > 0"), list)
 
 
 def test_evaluating_leaves_nothing_behind() -> None:
@@ -77,9 +94,12 @@ def test_evaluating_leaves_nothing_behind() -> None:
         [
             Function("words", (STRING,), BOOL, lambda _: True),
             Function("count", (KEY, STRING), INT, lambda *_: 3),
+            Function("terms", (STRING,), STRINGS, lambda name: [name, "and more"]),
         ],
     )
-    expression = compiled(quiet, 'words("x") && count(author, "5m") > 1')
+    expression = compiled(
+        quiet, 'words("x") && count(author, "5m") > 1 && terms("y").exists(t, t == "y")'
+    )
 
     def run(times: int) -> None:
         for _ in range(times):
