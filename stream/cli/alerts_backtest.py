@@ -13,7 +13,7 @@ import typer
 from stream.cli.options import JsonOption, KafkaOption, since_moment
 from stream.cli.output import age, count, print_json, print_table
 from stream.cli.progress import share_progress
-from stream.errors import ConfigError
+from stream.errors import ConfigError, SourceError
 from stream.settings import KafkaSettings, load_settings
 
 if TYPE_CHECKING:
@@ -99,6 +99,13 @@ def backtest(
     for metric in found:
         run.add(metric)
     run.finish()
+    if not run.metrics and (file := metrics or labels) is not None and file.stat().st_size:
+        what = "metric" if metrics is not None else "label"
+        raise SourceError(
+            f"no {what} in it can be counted",
+            where=str(file),
+            hint="one JSON object a line, as the topics `metrics` and `labels` have them",
+        )
     elapsed_s = time.monotonic() - begun
     if as_json:
         print_json(

@@ -160,8 +160,8 @@ def show_log(
     from stream.kafka.preflight import check_broker
 
     settings = load_settings({"kafka.bootstrap": kafka})
-    check_broker(settings.kafka)
     wanted = _filter(target, state, ids, since)
+    check_broker(settings.kafka)
     newest = heapq.nlargest(
         limit, read_log(settings.kafka, wanted), key=lambda d: (d.at, d.attempt)
     )
@@ -213,8 +213,8 @@ def replay(
     settings, targets = _loaded(hooks, kafka)
     set_up_logs(settings.log)
     found = _named(targets, target)
-    check_broker(settings.kafka)
     wanted = _filter([target], None, ids, since)
+    check_broker(settings.kafka)
     events, gone = replayable(settings.kafka, target, wanted, delivered=delivered)
     if gone:
         typer.echo(f"{count(gone)} cannot be replayed: their topic has expired them", err=True)

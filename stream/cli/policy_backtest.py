@@ -13,7 +13,7 @@ import typer
 from stream.cli.options import JsonOption, KafkaOption, since_moment
 from stream.cli.output import count, print_json, print_table
 from stream.cli.progress import share_progress
-from stream.errors import ConfigError
+from stream.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -117,6 +117,12 @@ def backtest(
             given.judged,
             processes=processes,
             done=lambda labels: told(given.read(labels), labels),
+        )
+    if labels is not None and tally.bad and not tally.labels + tally.retracted:
+        raise SourceError(
+            f"none of its {count(tally.bad)} records is a label",
+            where=str(labels),
+            hint="labels are what `tidegate label` and the topic `labels` have, one JSON object a line",
         )
     result = _result(tally, new, old, time.monotonic() - begun)
     if as_json:

@@ -204,6 +204,14 @@ def _(place: Place) -> None:
 
 case("policy backtest: no labels named")(command("policy", "backtest", "--policy", "FOLDER"))
 
+
+@case("policy backtest: no label in the file")
+def _(place: Place) -> None:
+    place.file("other.jsonl", "root:x:0:0\n{}\n")
+    given = ("--policy", str(ROOT / "config/policy.yaml"), "--labels", "FOLDER/other.jsonl")
+    command("policy", "backtest", *given, "--processes", "1")(place)
+
+
 # -- aggregates
 
 
@@ -265,6 +273,18 @@ def _impatient() -> Iterator[None]:
 def _(place: Place) -> None:
     with _impatient():
         _committed(place.nothing, "it", "metrics")
+
+
+@case("alerts backtest: no metric in the file")
+def _(place: Place) -> None:
+    place.file("other.jsonl", "root:x:0:0\n{}\n")
+    command("alerts", "backtest", "--metrics", "FOLDER/other.jsonl")(place)
+
+
+@case("alerts backtest: no label in the file")
+def _(place: Place) -> None:
+    place.file("other.jsonl", "root:x:0:0\n{}\n")
+    command("alerts", "backtest", "--labels", "FOLDER/other.jsonl")(place)
 
 
 # -- hooks
