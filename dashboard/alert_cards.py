@@ -137,7 +137,11 @@ def _summary(shown: list[AlertView], muted: dict[str, int], *, more: bool) -> No
             st.badge(f"{firing} firing", icon=":material/notifications_active:", color="red")
         else:
             st.badge("nothing fires", icon=":material/check_circle:", color="green")
-        st.badge(f"{len(shown) - firing}{'+' if more else ''} past", icon=":material/history:", color="gray")
+        st.badge(
+            f"{len(shown) - firing}{'+' if more else ''} past",
+            icon=":material/history:",
+            color="gray",
+        )
         for rule, until in sorted(muted.items()):
             st.badge(
                 f"{rule} muted until {page.utc(until)}",
@@ -210,10 +214,14 @@ def _when(view: AlertView, ended: int) -> str:
         f"seen {number(alert.observed, alert.unit)}" if alert.observed is not None else "",
         f"expected {number(alert.expected, alert.unit)}" if alert.expected is not None else "",
         f"threshold {number(alert.threshold, alert.unit)}" if alert.threshold is not None else "",
-        f"{alert.posts:,} posts" if alert.posts is not None else "",
-        f"{alert.authors:,} authors" if alert.authors is not None else "",
+        _counted(alert.posts, "post"),
+        _counted(alert.authors, "author"),
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _counted(count: int | None, word: str) -> str:
+    return "" if count is None else f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def number(value: float, unit: str | None) -> str:

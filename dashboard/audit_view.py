@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import acting, actions, page
 from dashboard.audit_export import as_csv, jsonl
+from dashboard.audit_verifier import Verifier
 from dashboard.people import Person
 from dashboard.queries.audit import (
     AuditFilter,
     AuditView,
     Chain,
     audit_entries,
-    chains,
     export_entries,
-    verify_chain,
 )
 
 _RANGES: Final = {"1 h": 3600, "24 h": 86_400, "7 d": 7 * 86_400, "30 d": 30 * 86_400, "All": None}
@@ -35,14 +34,6 @@ _KINDS: Final = {
 }
 _PAGE: Final = 200
 _EXPORT_MOST: Final = 200_000
-
-
-class Verified(NamedTuple):
-    """The state of every chain as of `at_ms`; `broken` says where, in words."""
-
-    at_ms: int
-    chains: list[Chain]
-    broken: str
 
 
 def controls() -> None:
@@ -82,30 +73,23 @@ def wanted() -> AuditFilter:
     )
 
 
-@st.cache_data(ttl=60, max_entries=4)
-def _verified(database: str, asked: int) -> Verified | None:  # noqa: ARG001 - they key the cache
-    """Every chain read through; kept for a minute, for it reads everything."""
-    with page.reading() as reader:
-        if reader is None:
-            return None
-        # One moment of the file: the projector goes on while this reads.
-        with reader.db.one_moment():
-            now = page.now_ms()
-            found = chains(reader.db)
-            broken = [b for chain in found if (b := verify_chain(reader.db, chain)) is not None]
-    words = "; ".join(f"{b.chain}[{b.partition}]@{b.offset}: {b.why}" for b in broken)
-    return Verified(now, found, words)
+@st.cache_resource(max_entries=4)
+def _verifier(database: str) -> Verifier:  # noqa: ARG001 - it keys the cache
+    return Verifier(page.settings().dashboard.database)
 
 
+@st.fragment(run_every=2)
 def chain_state() -> None:
-    """Whether the chains hold, and up to where."""
-    asked = st.session_state.setdefault("verify_n", 0)
-    with st.spinner("Reading the chains"):
-        found = _verified(str(page.settings().dashboard.database), asked)
-    if found is None:
-        return
-    entries = sum(chain.entries for chain in found.chains)
+    """Whether the chains hold, and up to where; they are read beside the page."""
+    again = bool(st.session_state.pop("verify_now", False))
+    verifier = _verifier(str(page.settings().dashboard.database))
+    found, reading = verifier.ask(page.now_ms(), again=again)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if reading:
+            st.badge("reading the chains", icon=":material/hourglass_top:", color="gray")
+        if found is None:
+            return
+        entries = sum(chain.entries for chain in found.chains)
         if found.broken:
             st.badge("chain broken", icon=":material/link_off:", color="red")
         elif entries:
@@ -116,9 +100,13 @@ def chain_state() -> None:
             )
         else:
             st.badge("no entry yet", icon=":material/hourglass_empty:", color="gray")
-        if st.button("Verify now", icon=":material/verified:", type="tertiary"):
-            st.session_state["verify_n"] += 1
-            st.rerun()
+        st.button(
+            "Verify now",
+            icon=":material/verified:",
+            type="tertiary",
+            disabled=reading,
+            on_click=lambda: st.session_state.update(verify_now=True),
+        )
         with st.popover("Chains", icon=":material/lan:", type="tertiary"):
             st.dataframe(_chain_frame(found.chains), hide_index=True)
             st.caption(

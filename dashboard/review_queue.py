@@ -44,8 +44,7 @@ _SEVERITY_ICON: Final = {
 def controls(person: Person) -> None:
     """What is in the queue, and which part of it this person takes; the choice is in the URL."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        _counts()
-        st.space("stretch")
+        _counts()  # as wide as the rest leaves room
         with page.reading() as reader:
             names = [] if reader is None else reader.languages()
         st.multiselect(
@@ -81,7 +80,7 @@ def _counts() -> None:
     with page.reading() as reader:
         counts = [] if reader is None else queue_counts(reader.db)
     now = page.now_ms()
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown("**:material/inbox: Queue**", width="content")
         for count in counts:
             icon, colour = _SEVERITY_ICON[count.severity]

@@ -66,7 +66,7 @@ def thresholds() -> None:
         st.metric(
             f"Would flag at {at:.2f}",
             f"{would.flagged_an_hour:,.1f} /h",
-            delta=f"{would.flagged_an_hour - is_now.flagged_an_hour:+,.1f} /h vs {now_at:.2f}",
+            delta=f"{would.flagged_an_hour - is_now.flagged_an_hour:+,.1f} /h vs {now_at:.3g}",
             delta_color="off",
             delta_arrow="off",
             border=True,

@@ -162,8 +162,8 @@ def latency() -> None:
     ]
     with st.container(border=True, gap="small"):
         st.markdown(
-            "**:material/timer: Latency, posted to labelled, last 30 minutes**"
-            "  :small[:blue[━] half of the posts · :orange[╍] 95 of 100]"
+            "**:material/timer: Latency, posted to labelled, last 30 minutes** &nbsp;"
+            " :small[:blue[━] half of the posts · :orange[╍] 95 of 100]"
         )
         if not points:
             st.caption("Nothing was labelled in the last 30 minutes.")
