@@ -173,7 +173,7 @@ class Deciding:
         if self._watch.poll():
             outputs += self._adopt(self._watch.policy, now_ms)
         error = self._watch.error
-        told = None if error is None else error.message
+        told = None if error is None else str(error)
         if told is not None and told != self._told:
             log.error("policy not reloaded", reason=told, in_force=self._policy.version)
         self._told = told
