@@ -27,7 +27,7 @@ def controls() -> None:
         )
         st.multiselect(
             "Sources",
-            _names("sources"),
+            page.names("sources"),
             key="source",
             bind="query-params",
             accept_new_options=True,
@@ -37,7 +37,7 @@ def controls() -> None:
         )
         st.multiselect(
             "Languages",
-            _names("languages"),
+            page.names("languages"),
             format_func=language_name,
             key="language",
             bind="query-params",
@@ -92,9 +92,3 @@ def range_name() -> str:
     """The range chosen, as in `RANGES`."""
     chosen: str = st.session_state.get("range") or "15 min"
     return chosen
-
-
-def _names(question: str) -> list[str]:
-    with page.reading() as reader:
-        found: list[str] = [] if reader is None else getattr(reader, question)()
-    return found

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 import streamlit as st
 
@@ -21,6 +21,7 @@ from stream.settings import Settings, load_settings
 #: A projector beats every second; one that has been silent for this long is not there. The pages
 #: look every two seconds, so that the amber word stands within ten.
 STALE_S: Final = 7.0
+_NAMES_S: Final = 60.0
 
 FEED_COMMAND: Final = "tidegate replay FILE"
 WORKER_COMMAND: Final = "tidegate worker"
@@ -55,6 +56,23 @@ def dark() -> bool:
 def settings() -> Settings:
     """The settings this process was started with."""
     return load_settings()
+
+
+@st.cache_resource
+def _names_held() -> dict[tuple[str, str], tuple[float, list[str]]]:
+    return {}
+
+
+def names(kind: Literal["sources", "languages"]) -> list[str]:
+    """Every source or language seen, the busiest first; up to a minute old, for to count them reads all counts."""
+    held, key = _names_held(), (str(settings().dashboard.database), kind)
+    at, found = held.get(key, (0.0, []))
+    if not found or time.monotonic() - at > _NAMES_S:
+        with reading() as reader:
+            if reader is not None:
+                found = reader.sources() if kind == "sources" else reader.languages()
+        held[key] = (time.monotonic(), found)
+    return found
 
 
 @contextmanager

@@ -45,11 +45,9 @@ def controls(person: Person) -> None:
     """What is in the queue, and which part of it this person takes; the choice is in the URL."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _counts()  # as wide as the rest leaves room
-        with page.reading() as reader:
-            names = [] if reader is None else reader.languages()
         st.multiselect(
             "Languages",
-            names,
+            page.names("languages"),
             format_func=language_name,
             key="language",
             bind="query-params",

@@ -27,7 +27,7 @@ def thresholds() -> None:
     now_s = page.now_ms() // 1000
     with page.reading() as reader:
         labels = [] if reader is None else score_labels(reader.db)
-        languages = [] if reader is None else reader.languages()
+    languages = page.names("languages")
     labels = [label for label in labels if not label.startswith("language.")]
     if not labels:
         st.info(

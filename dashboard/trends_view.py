@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import acting, controls, page, trend_charts
 from dashboard.languages import language_name
-from dashboard.page import reading
+from dashboard.page import names, reading
 from dashboard.people import Role
 from dashboard.period import CUSTOM, PERIODS, Period, custom_period, period
 from dashboard.queries import alerts as alert_queries
@@ -29,9 +29,6 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 def pickers() -> None:
     """Period, sources, languages and tag, in one line; all of them in the address."""
-    with reading() as reader:
-        sources = reader.sources() if reader else []
-        languages = reader.languages() if reader else []
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.segmented_control(
             "Period",
@@ -45,8 +42,8 @@ def pickers() -> None:
         if st.session_state.get("period") == CUSTOM:
             _custom()
         for label, options, key in (
-            ("sources", sources, "source"),
-            ("languages", languages, "language"),
+            ("sources", names("sources"), "source"),
+            ("languages", names("languages"), "language"),
         ):
             st.multiselect(
                 label.capitalize(),
