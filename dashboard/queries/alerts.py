@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from dashboard.database import Database
 from stream.outcomes import Alert, decode_alert
+
+_NAMES_A_QUERY: Final = 500  # well under SQLite's bound on parameters
 
 
 class AlertView(NamedTuple):
@@ -64,17 +67,17 @@ def alerts(
         " CASE state WHEN 'firing' THEN -severity ELSE 0 END, started_ms DESC, alert_id LIMIT ?",
         [from_ms, *values, limit],
     ).fetchall()
-    return [_alert(db, row, now_ms) for row in rows]
+    return _with_events(db, rows, now_ms)
 
 
 def alert_of(db: Database, alert_id: str, now_ms: int) -> AlertView | None:
     """One episode; None: never heard of."""
-    row = db.execute(
+    rows = db.execute(
         "SELECT record, started_ms, at_ms, resolved_ms, alert_id, rule FROM alerts"
         " WHERE alert_id = ?",
         (alert_id,),
-    ).fetchone()
-    return None if row is None else _alert(db, row, now_ms)
+    ).fetchall()
+    return next(iter(_with_events(db, rows, now_ms)), None)
 
 
 def mutes(db: Database, now_ms: int) -> dict[str, int]:
@@ -88,22 +91,43 @@ def mutes(db: Database, now_ms: int) -> dict[str, int]:
     return {rule: until for rule, until in found.items() if until > now_ms}
 
 
-def _alert(
-    db: Database, row: tuple[bytes, int, int, int | None, str, str], now_ms: int
+#: What people did about an alert or its rule: what, who, when, and the details.
+_Event = tuple[str, str, int, str]
+
+
+def _with_events(
+    db: Database, rows: Sequence[tuple[bytes, int, int, int | None, str, str]], now_ms: int
+) -> list[AlertView]:
+    """Episodes with what people did about them, which is asked for once for all."""
+    said: dict[str, list[_Event]] = {}
+    names = sorted({name for row in rows for name in row[4:6]})
+    for start in range(0, len(names), _NAMES_A_QUERY):
+        some = names[start : start + _NAMES_A_QUERY]
+        for what, on, *event in db.execute(
+            "SELECT what, on_what, who, at_ms, detail FROM events WHERE what IN"  # noqa: S608  placeholders only
+            " ('alert.mute', 'alert.unmute', 'alert.acknowledge', 'alert.thumbs')"
+            f" AND on_what IN ({', '.join('?' * len(some))}) ORDER BY at_ms, event_id",
+            some,
+        ):
+            said.setdefault(on, []).append((what, *event))
+    return [_view(row, said.get(row[4], ()), said.get(row[5], ()), now_ms) for row in rows]
+
+
+def _view(
+    row: tuple[bytes, int, int, int | None, str, str],
+    about_it: Iterable[_Event],
+    about_its_rule: Iterable[_Event],
+    now_ms: int,
 ) -> AlertView:
-    record, started_ms, at_ms, resolved_ms, alert_id, rule = row
+    record, started_ms, at_ms, resolved_ms, _, _ = row
     by, at, until, thumbs = None, None, None, {}
-    for what, who, event_ms, detail in db.execute(
-        "SELECT what, who, at_ms, detail FROM events WHERE (what IN ('alert.mute', 'alert.unmute')"
-        " AND on_what = ?) OR (what IN ('alert.acknowledge', 'alert.thumbs') AND on_what = ?)"
-        " ORDER BY at_ms, event_id",
-        (rule, alert_id),
-    ):
+    for what, who, event_ms, detail in about_it:
         if what == "alert.acknowledge":
             by, at = (by, at) if by else (who, event_ms)
         elif what == "alert.thumbs":
             thumbs[who] = 1 if json.loads(detail).get("up") else -1
-        else:
+    for what, _, _, detail in about_its_rule:
+        if what in ("alert.mute", "alert.unmute"):
             until = int(json.loads(detail).get("until_ms", 0))
     muted = until if until is not None and until > now_ms else None
     return AlertView(
