@@ -29,6 +29,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from standardwebhooks import Webhook as Verifier
 
 from stream.hooks.events import Event
+from stream.hooks.load import parse_targets
 from stream.kafka.admin import open_admin
 from stream.kafka.client import aiokafka_config
 from stream.settings import ENV_PREFIX, KafkaSettings
@@ -72,8 +73,23 @@ async def committed(kafka: KafkaSettings, target: str) -> int:
         await consumer.stop()
 
 
+_ONE_TARGET = """
+import sys
+from stream.cli.main import print_error
+from stream.errors import TidegateError
+from stream.roles import Duty
+from stream.settings import load_settings
+from stream.worker import run_worker
+try:
+    run_worker(load_settings(), duty=Duty("hooks", sys.argv[1]))
+except TidegateError as error:
+    print_error(error)
+    sys.exit(1)
+"""
+
+
 class HookWorkers:
-    """`tidegate worker --role hooks`, started, stopped and killed.
+    """`tidegate worker --role hooks`, started, stopped and killed; of one target its process alone.
 
     Args:
         kafka: their broker and group.
@@ -104,8 +120,11 @@ class HookWorkers:
     def start(self) -> None:
         self.number += 1
         with (self.folder / f"hooks-{self.number:03d}.log").open("wb") as log:
+            names = list(parse_targets(self.file.read_text(), allow_private=True))
+            # One target needs no supervisor: half the time to start, and a kill is a kill.
+            alone = [sys.executable, "-P", "-c", _ONE_TARGET, *names]
             self.process = subprocess.Popen(
-                [TIDEGATE, "worker", "--role", "hooks"],
+                alone if len(names) == 1 else [TIDEGATE, "worker", "--role", "hooks"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
             )  # fmt: skip
 
