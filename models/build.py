@@ -1,4 +1,4 @@
-"""Makes a model: base, fit, sharpen, export, quantise, language, evaluate; each step leaves a file.
+"""Makes a model: base, fit, sharpen, polish, export, quantise, language, evaluate; each leaves a file.
 
 A step whose file is there is not done again, so an interrupted build goes on where it was; delete
 a step's folder to repeat it. Only the steps before `quantise`, and the language model's, need the extra `models`.
@@ -43,7 +43,10 @@ from models.training.data import TASKS, TaskData, TaskName, find_part, read_task
 Report = Callable[[str, float, str], None]
 Recipe = Mapping[str, Any]
 
-STEPS = ("base", "fit", "sharpen", "export", "quantise", "language", "evaluate")
+STEPS = ("base", "fit", "sharpen", "polish", "export", "quantise", "language", "evaluate")
+#: Stages after the first that a recipe may have, in their order.
+STAGES = ("sharpen", "polish")
+_FOLDERS = {"sharpen": "sharpened", "polish": "polished"}
 _GRAPH, _TOKENIZER, _FIGURES = "model.onnx", "tokenizer.json", "evaluation.json"
 
 
@@ -71,7 +74,11 @@ class Build:
     @property
     def trained(self) -> Path:
         """The model after its last stage of training."""
-        return self.out / ("sharpened" if "sharpen" in self.recipe else "fit")
+        return self.stage(next((name for name in reversed(STAGES) if name in self.recipe), "fit"))
+
+    def stage(self, name: str) -> Path:
+        """The model after one stage of training."""
+        return self.out / _FOLDERS.get(name, name)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -109,7 +116,11 @@ def build(plan: Build) -> Evaluation:
     plan.out.mkdir(parents=True, exist_ok=True)
     _make_base(plan)
     _fit(plan)
-    _sharpen(plan)
+    before = "fit"
+    for stage in STAGES:
+        if stage in plan.recipe:
+            _sharpen(plan, stage, before)
+            before = stage
     _export(plan)
     _quantise(plan)
     _language(plan)
@@ -179,19 +190,20 @@ def _show(plan: Build, step: str, progress: Any) -> None:
     plan.report(step, progress.step / progress.steps, f"{progress.rows_per_s:.0f}/s  {losses}")
 
 
-def _sharpen(plan: Build) -> None:
-    if "sharpen" not in plan.recipe or (plan.trained / "labels.json").is_file():
+def _sharpen(plan: Build, stage: str, before: str) -> None:
+    if (plan.stage(stage) / "labels.json").is_file():
         return
-    plan.report("sharpen", 0.0, "reading")
+    plan.report(stage, 0.0, "reading")
     _need_extra()
     from models.training.sharpen import sharpen
 
     sharpen(
-        plan.out / "fit",
-        plan.trained,
+        plan.stage(before),
+        plan.stage(stage),
         train_data(plan),
         plan.recipe,
-        lambda progress: _show(plan, "sharpen", progress),
+        lambda progress: _show(plan, stage, progress),
+        stage=stage,
     )
 
 

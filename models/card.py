@@ -97,15 +97,20 @@ def model_card(
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _second_stage(recipe: Mapping[str, Any]) -> str:
-    stage = recipe.get("sharpen")
-    if stage is None:
-        return ""
-    return (
-        ", then on sentiment and toxicity with contrast sentences written for it "
-        f"({stage['contrast_per_language']:,} a language) and ordinary text "
-        f"({stage['background_sentences'] + stage['background_posts']:,} texts) as not toxic"
-    )
+def _later_stages(recipe: Mapping[str, Any]) -> str:
+    told = ""
+    for name, again in (("sharpen", ""), ("polish", "again ")):
+        if name in recipe:
+            stage = recipe[name]
+            own = "".join(
+                f", {count:,} {code}" for code, count in stage.get("contrast", {}).items()
+            )
+            told += (
+                f", then {again}on sentiment and toxicity with contrast sentences written for it "
+                f"({stage['contrast_per_language']:,} a language{own}) and ordinary text "
+                f"({stage['background_sentences'] + stage['background_posts']:,} texts) as not toxic"
+            )
+    return told
 
 
 def _training(recipe: Mapping[str, Any]) -> str:
@@ -118,10 +123,10 @@ def _training(recipe: Mapping[str, Any]) -> str:
         "## How it was made\n\n"
         f"Base: `{base['source']}` ({base['licence']}), {base['layers']} of its layers and the "
         f"{base['vocab_size']:,} pieces most used by the training texts, besides every single "
-        "character. Word embeddings frozen, the rest fine-tuned in two stages: on three tasks at "
+        "character. Word embeddings frozen, the rest fine-tuned in stages: on three tasks at "
         f"once (passes over the data: sentiment {fit['sentiment']['epochs']}, toxicity "
         f"{fit['toxicity']['epochs']} of capped sources, language {fit['language']['epochs']}; "
-        f"{fit['max_tokens']} tokens){_second_stage(recipe)}. Then exported with Optimum and written as static int8 "
+        f"{fit['max_tokens']} tokens){_later_stages(recipe)}. Then exported with Optimum and written as static int8 "
         "(docs/models/quantisation.md). The recipe with every number is "
         "`models/training/compact.toml`.\n\n"
         f"{sources}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def test_word_embeddings_stay_and_the_rest_learns(tmp_path: Path) -> None:
     assert not np.allclose(before[query], after[f"bert.{query}"], atol=1e-4)
 
 
-def test_the_second_stage_goes_on_from_the_first(tmp_path: Path) -> None:
+def test_later_stages_go_on_from_the_one_before(tmp_path: Path) -> None:
     from models.training.fit import fit
     from models.training.sharpen import sharpen, sharpened_data
 
@@ -203,6 +204,25 @@ def test_the_second_stage_goes_on_from_the_first(tmp_path: Path) -> None:
     assert np.array_equal(before["classifier.weight"][:kept], after["classifier.weight"])
     query = "bert.encoder.layer.0.attention.self.query.weight"
     assert np.array_equal(before[query], after[query])
+
+    # A third stage draws its own sentences, of one language more, and goes on from the second.
+    recipe["polish"] = {
+        **recipe["sharpen"],
+        "seed": 99,
+        "contrast": {"en": 12},
+        "learning_rate": 1e-2,
+    }
+    again = sharpened_data(data, recipe, "polish")
+    first, second = (
+        [row for row in drawn["toxicity"].rows if row.source == "contrast"]
+        for drawn in (added, again)
+    )
+    more = Counter(row.lang for row in second)
+    assert more["en"] >= 12 > more["de"] >= 4
+    assert {row.text for row in second} != {row.text for row in first}
+    polished = tmp_path / "polished"
+    sharpen(tmp_path / "sharp", polished, data, recipe, lambda _: None, stage="polish")
+    assert not np.array_equal(after[query], weights(polished)[query])
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:

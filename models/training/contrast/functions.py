@@ -51,6 +51,8 @@ SINGLES: Final[Mapping[str, tuple[Labels, float]]] = {
     "threaten_person": ((1, -1, 0, 1, -1, 0), 1),
     "profanity": ((1, 0, 1, 0, 0, 0), 0.7),
     "good_profanity": ((-1, 0, 1, 0, 0, 0), 0.5),
+    "political_insult": ((1, 0, -1, 0, 1, 0), 1.5),
+    "political_opinion": (NOTHING, 1.5),
 }
 
 #: Frames around a whole statement that take it back; the frame `endorse` keeps what it says.

@@ -37,6 +37,7 @@ _PERTURBED_SHARE: Final = 1 / 7
 _SET_SHARE: Final = 0.6
 _ENDORSED_SHARE: Final = 0.25
 _GARNISHED_SHARE: Final = 0.15
+_BESIDE_SHARE: Final = 0.12
 #: Of what stands alone, what somebody may also say with weight.
 _ENDORSABLE: Final = frozenset({"praise", "neutral", "support"})
 #: So many draws in a row without a new text: the templates have no more to give.
@@ -124,9 +125,18 @@ def _spell(clause: str, language: Language, rng: random.Random) -> str:
         text = finish(f"{rng.choice(language.fillers['opener'])} {clause}", language)
     else:
         text = f"{finish(clause, language)} {rng.choice(language.fillers['closer'])}"
+    if rng.random() < _BESIDE_SHARE:
+        text = _beside(text, language, rng)
     if rng.random() < _PERTURBED_SHARE:
         text = perturb(text, rng, cased=language.cased)
     return text
+
+
+def _beside(text: str, language: Language, rng: random.Random) -> str:
+    """The text with a sentence of small talk before or behind it: an attack is still one."""
+    line = rng.choice(language.lines["chat"])
+    talk = finish(_bind(language, line, rng).fill(line.template), language)
+    return " ".join((talk, text) if rng.random() < 0.5 else (text, talk))
 
 
 def _bind(language: Language, line: Line, rng: random.Random) -> Binding:
