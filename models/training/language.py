@@ -65,7 +65,8 @@ class Corpus:
     """Texts as runs of word numbers, and how to draw from them.
 
     `first` and `label` are of sentences: text number and language; a sentence of an unspaced script has its
-    pieces as texts of their own behind `first`. `listed` are the frequency lists.
+    pieces as texts of their own behind `first`. `listed` are the frequency lists. `prior` is the
+    logarithm of each language's number of sentences over the largest, 0 for `und`.
     """
 
     labels: list[str]
@@ -78,6 +79,7 @@ class Corpus:
     listed_label: Longs
     listed_count: NDArray[np.float64]
     gibberish: Longs
+    prior: NDArray[np.float64]
 
 
 def read_corpus(data: Path, settings: Mapping[str, Any]) -> Corpus:
@@ -133,6 +135,7 @@ def read_corpus(data: Path, settings: Mapping[str, Any]) -> Corpus:
         listed_label=np.array([index[row["lang"]] for row in listed]),
         listed_count=np.array([float(row["count"]) for row in listed]),
         gibberish=np.arange(noise, len(texts)),
+        prior=np.array([*np.log([counts[lang] / max(counts.values()) for lang in labels[:-1]]), 0]),
     )
 
 
@@ -339,7 +342,8 @@ def train(
     """The trained net; `report` is told the share that is done and a remark.
 
     First the stages: the rate rises for `warmup` steps, stays, and falls to 0 over the last part
-    (`decay`). Then, on vectors that stay, both layers once more.
+    (`decay`). Then, on vectors that stay, both layers once more. At last a part of the languages'
+    frequency, which the draws had levelled, goes back into the bias.
     """
     torch.manual_seed(settings["seed"])
     # Two threads spend more on waiting for each other than they win; the second core draws.
@@ -364,6 +368,8 @@ def train(
         done += stage["draws"]
     report(1.0, "last layers")
     _finish(net, corpus, rows, settings)
+    with torch.no_grad():
+        net.linear.bias += settings["prior"] * torch.from_numpy(corpus.prior).float()
     return net
 
 
