@@ -50,7 +50,7 @@ async def run_worker_app(settings: Settings, events: int, scores: Any = None) ->
             await asyncio.sleep(0.001)
         clock = Clock([scores.pid] if isinstance(scores, ScoringProcess) else [])
         while app.flow.counts.posts < events:  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
         await app.consumer.commit()
         return clock.spent()
     finally:
