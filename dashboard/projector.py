@@ -27,6 +27,7 @@ from dashboard.reading import READ_TOPICS, read_records
 from dashboard.store import Batch, Store
 from dashboard.worker_beats import LAG, RoleLag, lag_detail
 from stream.errors import TidegateError
+from stream.interpreter import tune_interpreter
 from stream.kafka.client import kafka_python_config, reason_of
 from stream.logs import set_up_logs
 from stream.settings import Settings, load_settings
@@ -373,6 +374,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         settings = load_settings()
         set_up_logs(settings.log)
+        tune_interpreter()
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # the watch reports what matters
         while not stop.is_set():
             try:
