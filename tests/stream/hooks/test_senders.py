@@ -236,8 +236,23 @@ async def test_no_tls_where_tls_is_wanted() -> None:
     async with serve(answering(204)) as server:
         verdict = await sent(server.url.replace("http:", "https:"))
     assert verdict.outcome is Outcome.FAILED
-    assert verdict.error is not None
-    assert "127.0.0.1" in verdict.error
+    assert verdict.error == "no TLS with `127.0.0.1`"
+
+
+async def test_an_answer_that_is_not_http() -> None:
+    """A server of another protocol, that waits for the other side to hang up."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.com ready\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    other = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with other:
+        port = other.sockets[0].getsockname()[1]
+        verdict = await sent(f"http://127.0.0.1:{port}/x")
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.error == "`127.0.0.1` gave an answer that is not HTTP"
 
 
 async def test_nobody_there_and_no_such_name() -> None:
