@@ -208,8 +208,11 @@ async def test_what_cannot_be_formatted_is_given_up_and_the_next_goes_on() -> No
         good = decision(2, "p2")
         run.deliverer._sender = _Exploding(run.sender)
         log = await run.deliver(good, decision(3, "explode"))
-    states = {d.record_id: d.state for d in log}
-    assert states == {good.record_id: "delivered", "explode@posts/0/3": "failed"}
+    states = {d.record_id: (d.state, d.error) for d in log}
+    assert states == {
+        good.record_id: ("delivered", None),
+        "explode@posts/0/3": ("failed", "it cannot be sent: KeyError"),
+    }
 
 
 class _Exploding:

@@ -166,7 +166,9 @@ def test_what_waits_too_long_for_a_dead_target_is_given_up_in_order() -> None:
     assert box.expire(patience_s((0, 5)) - 1) == []
     given_up = box.expire(patience_s((0, 5)) + 1)
     assert [each.item.event for each in given_up] == [EVENTS[0], EVENTS[5], EVENTS[1]]
-    assert {each.state for each in given_up} == {"failed"}
+    assert {(each.state, each.error) for each in given_up} == {
+        ("failed", "the target did not come back in time")
+    }
     assert len(box) == 0
 
 
