@@ -58,6 +58,7 @@ def settings() -> Settings:
     return load_settings()
 
 
+# Not `st.cache_data`: it would keep an empty answer for a minute, too, and a young stream waits.
 @st.cache_resource
 def _names_held() -> dict[tuple[str, str], tuple[float, list[str]]]:
     return {}

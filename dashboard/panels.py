@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import streamlit as st
@@ -73,43 +73,54 @@ def _choice(label: str, options: list[str], key: str) -> str:
 
 def _pace(cut: Stretch) -> None:
     """How the whole stream is kept up with: posts a second, latency, or what waits."""
-    chosen, is_dark = _choice("Pace", ["Throughput", "Latency", "Backlog"], "pace"), page.dark()
+    chosen = _choice("Pace", list(_PACES), "pace")
     with page.reading() as reader:
-        if reader is None:
-            return
-        if chosen == "Latency":
-            histograms = reader.latency(cut.from_s, cut.to_s, cut.step_s)
-            points = [
-                (at, percentile_ms(found, 0.5) or 0.0, percentile_ms(found, 0.95) or 0.0)
-                for at, found in histograms.items()
-            ]
-        elif chosen == "Backlog":
-            history = reader.backlog_history(cut.from_s, cut.step_s)
-        else:
-            labelled = reader.labelled(cut.from_s, cut.to_s, cut.step_s)
-    if chosen == "Latency":
-        if not points:
-            st.caption("Nothing was labelled in this range.")
-            return
-        st.altair_chart(
-            charts.latency_chart(points, dark=is_dark, height=charts.HEIGHT),
-            alt="Median and 95th percentile of the latency from posted to labelled in ms over time,"
-            " UTC, whole stream",
-        )
-        st.caption(":blue[━] half of the posts · :orange[╍] 95 of 100")
-    elif chosen == "Backlog":
-        if not history:
-            st.caption("What waited in this range was not sampled.")
-            return
-        st.altair_chart(
-            charts.backlog_chart(history, dark=is_dark, height=charts.HEIGHT),
-            alt="Posts waiting for a worker over time, UTC, whole stream",
-        )
-    else:
-        st.altair_chart(
-            charts.rate_chart(labelled, cut.step_s, dark=is_dark),
-            alt="Posts labelled a second over time, UTC, whole stream",
-        )
+        if reader is not None:
+            _PACES[chosen](reader, cut)
+
+
+def _throughput(reader: Reader, cut: Stretch) -> None:
+    st.altair_chart(
+        charts.rate_chart(
+            reader.labelled(cut.from_s, cut.to_s, cut.step_s), cut.step_s, dark=page.dark()
+        ),
+        alt="Posts labelled a second over time, UTC, whole stream",
+    )
+
+
+def _latency(reader: Reader, cut: Stretch) -> None:
+    points = [
+        (at, percentile_ms(found, 0.5) or 0.0, percentile_ms(found, 0.95) or 0.0)
+        for at, found in reader.latency(cut.from_s, cut.to_s, cut.step_s).items()
+    ]
+    if not points:
+        st.caption("Nothing was labelled in this range.")
+        return
+    st.altair_chart(
+        charts.latency_chart(points, dark=page.dark(), height=charts.HEIGHT),
+        alt="Median and 95th percentile of the latency from posted to labelled in ms over time,"
+        " UTC, whole stream",
+    )
+    st.caption(":blue[━] half of the posts · :orange[╍] 95 of 100")
+
+
+def _backlog(reader: Reader, cut: Stretch) -> None:
+    history = reader.backlog_history(cut.from_s, cut.step_s)
+    if not history:
+        st.caption("What waited in this range was not sampled.")
+        return
+    st.altair_chart(
+        charts.backlog_chart(history, dark=page.dark(), height=charts.HEIGHT),
+        alt="Posts waiting for a worker over time, UTC, whole stream",
+    )
+
+
+#: What the card of the pace shows, by its name there.
+_PACES: Final[dict[str, Callable[[Reader, Stretch], None]]] = {
+    "Throughput": _throughput,
+    "Latency": _latency,
+    "Backlog": _backlog,
+}
 
 
 def _languages(cut: Stretch, shares: list[tuple[str, int, int]]) -> None:

@@ -22,7 +22,7 @@ To add a role, write `stream/agents/NAME.py` with a constant `ROLE = Role(...)` 
   (a number or a tuple that changes while work is being done) tells the watchdog that it lives;
   `app.idle_with_work = True` says that records may lie there for hours (a target that is down).
 * `prepare(settings)` runs before the app exists and says what is wrong with the configuration by
-  raising; what it returns is `app.prepared`.
+  raising; what it returns is `app.prepared`, and `release(prepared)` ends it.
 * `units(settings)`: one app and process per unit (hooks: per target), with a group of its own; an
   empty list is a role with nothing to do, and `idle` says why. With `watch` the units may change
   while the worker runs: the supervisor starts, stops and restarts their processes.
@@ -50,6 +50,10 @@ NAMES: Final = ("label", "decide", "aggregate", "alert", "hooks")
 
 
 def _nothing(_: Settings) -> None:
+    return None
+
+
+def _keep(_: Any) -> None:
     return None
 
 
@@ -88,6 +92,7 @@ class Role:
         units: one app for each; a role without units has only the one named "".
         idle: why there are no units.
         watch: the units as they are from now on, and what each is made of.
+        release: ends what `prepare` began, when the app is done.
         batched: its inputs come in spans of many records.
         changelogs: those of `writes` that are changelogs of its tables.
         most_records: records handed out and not confirmed, at most; default: by `worker`.
@@ -102,6 +107,7 @@ class Role:
     units: Callable[[Settings], Sequence[str]] = _one
     idle: str = "nothing is configured for it"
     watch: Callable[[Settings], UnitsWatch] | None = None
+    release: Callable[[Any], None] = _keep
     batched: bool = True
     changelogs: tuple[Topic, ...] = ()
     most_records: Callable[[Settings], int] | None = None

@@ -112,8 +112,7 @@ def run_worker(
         pass  # Faust's way to return; its reason is looked at here
     finally:
         watchdog.finished()
-        if (close := getattr(prepared, "close", None)) is not None:
-            close()
+        role.release(prepared)
         with contextlib.suppress(RuntimeError):
             asyncio.set_event_loop(None)
     reason = worker.crash_reason or app.crash_reason

@@ -38,7 +38,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Whoever asks for one of these starts processes, and waits for them.
-_WAITING = {"apache_kafka", "embedded_broker", "browser", "run_tidegate", "start_tidegate"}
+_WAITING = {
+    "apache_kafka",
+    "embedded_broker",
+    "browser",
+    "run_tidegate",
+    "start_demo",
+    "start_tidegate",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

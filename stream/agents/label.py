@@ -51,6 +51,12 @@ def prepare(settings: Settings) -> Scorer | ScoringProcess:
     return process
 
 
+def release(scores: Scorer | ScoringProcess) -> None:
+    """End the process, where it is one."""
+    if isinstance(scores, ScoringProcess):
+        scores.close()
+
+
 def apart(worker: WorkerSettings) -> bool:
     """Whether batches are computed in a process of their own."""
     if worker.scoring == "auto":
@@ -81,4 +87,5 @@ ROLE = Role(
     writes=(LABELS, DEAD_LETTERS),
     attach=attach,
     prepare=prepare,
+    release=release,
 )

@@ -37,7 +37,7 @@ _PLAIN_FETCH = 8192
 
 async def run_worker_app(settings: Settings, events: int, scores: Any = None) -> Spent:
     """What the worker's own app spends on `events` posts; `scores` is what its role prepared."""
-    from stream.agents.label import prepare
+    from stream.agents.label import prepare, release
     from stream.app import create_app
     from stream.interpreter import tune_interpreter
 
@@ -55,8 +55,7 @@ async def run_worker_app(settings: Settings, events: int, scores: Any = None) ->
         return clock.spent()
     finally:
         await app.stop()
-        if isinstance(scores, ScoringProcess):
-            scores.close()
+        release(scores)
 
 
 async def run_one_process(settings: Settings, events: int) -> Spent:

@@ -20,7 +20,6 @@ from stream.bench.contestants import CONTESTANTS, run_worker_app
 from stream.bench.load import bench_producer, bench_topics, fill
 from stream.errors import TidegateError
 from stream.kafka.client import aiokafka_config
-from stream.scoring_process.handle import ScoringProcess
 from stream.settings import ENV_PREFIX, Settings
 from stream.topics import LABELS, POSTS
 
@@ -211,7 +210,7 @@ def bench_latency(
         events: posts of each level, instead.
         report: told of each step.
     """
-    from stream.agents.label import prepare
+    from stream.agents.label import prepare, release
 
     levels = []
     model = ""
@@ -225,8 +224,7 @@ def bench_latency(
             try:
                 found = asyncio.run(_latencies(settings, scores, posts, rate=rate, seconds=lasts_s))
             finally:
-                if isinstance(scores, ScoringProcess):
-                    scores.close()
+                release(scores)
         cuts = quantiles(found, n=100)
         levels.append(
             LatencyLevel(

@@ -8,13 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import psutil
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
@@ -22,8 +18,8 @@ from stream.kafka.client import kafka_python_config
 from stream.kafka.offsets import offset_ranges
 from stream.records import decode_dead_letter, decode_label
 from stream.settings import KafkaSettings
+from tests.cli.demos import NULL, ONCE, StartDemo
 from tests.conftest import (
-    TIDEGATE,
     Broker,
     RunTidegate,
     clean_environment,
@@ -31,103 +27,6 @@ from tests.conftest import (
     topics_on,
 )
 from tests.stream.sources.bad_lines import BAD_KINDS, MEGABYTE, ODD_BUT_GOOD, good_lines, mixed_file
-
-NULL = {"TIDEGATE_MODELS__PRESET": "null"}
-ONCE = ("--exit-when-done", "--no-browser", "--json", "--port", "0")
-
-
-class Demo:
-    """A demo that runs; whatever of it is left at the end is killed and fails the test."""
-
-    def __init__(self, folder: Path, *arguments: str, env: dict[str, str]) -> None:
-        self.folder = folder
-        (folder / "tmp").mkdir(exist_ok=True)
-        self._errors = folder / "stderr"
-        with self._errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [TIDEGATE, "demo", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=clean_environment(env | {"TMPDIR": str(folder / "tmp")}),
-                cwd=folder,
-                start_new_session=True,
-            )
-        self._known: dict[int, psutil.Process] = {}
-
-    @property
-    def errors(self) -> str:
-        return self._errors.read_text()
-
-    def family(self) -> list[psutil.Process]:
-        """Every process of the demo that was ever seen and still lives."""
-        try:
-            found = [psutil.Process(self.process.pid)]
-            found += found[0].children(recursive=True)
-        except psutil.NoSuchProcess:
-            found = []
-        self._known.update({process.pid: process for process in found})
-        return [
-            process
-            for process in self._known.values()
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        ]
-
-    def find(self, *words: str) -> psutil.Process | None:
-        for process in self.family():
-            try:
-                command = process.cmdline()
-            except psutil.Error:
-                continue
-            if "broker_supervisor.py" not in " ".join(command) and set(words) <= set(command):
-                return process
-        return None
-
-    def wait_for(self, what: Callable[[], Any], timeout_s: float = 60) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            self.family()
-            if found := what():
-                return found
-            assert self.process.poll() is None or what(), self.errors
-            time.sleep(0.05)
-        pytest.fail(f"did not happen in {timeout_s} s\n{self.errors}")
-
-    def finish(self, timeout_s: float = 120) -> tuple[int, dict[str, Any]]:
-        """Its exit code and the last line of its output."""
-        out, _ = self.process.communicate(timeout=timeout_s)
-        lines = out.decode().splitlines()
-        return self.process.returncode, json.loads(lines[-1]) if lines else {}
-
-    def gone(self) -> None:
-        """Wait for every process of it to be gone."""
-        _, alive = psutil.wait_procs(self.family(), timeout=20)
-        assert [process.cmdline() for process in alive] == []
-
-    def kill_what_is_left(self) -> None:
-        for process in self.family():
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        self.process.communicate()
-
-
-StartDemo = Callable[..., Demo]
-
-
-@pytest.fixture
-def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
-    started: list[Demo] = []
-
-    def start(*arguments: str, env: dict[str, str] | None = None) -> Demo:
-        demo = Demo(tmp_path, *arguments, env=NULL | (env or {}))
-        started.append(demo)
-        return demo
-
-    yield start
-    for demo in started:
-        demo.kill_what_is_left()
 
 
 def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path) -> None:
@@ -170,26 +69,6 @@ def test_the_whole_way_with_the_real_model(start_demo: StartDemo, tmp_path: Path
     assert "decision " in demo.errors
     demo.gone()
     assert list((tmp_path / "tmp").glob("tidegate-demo-*")) == []
-
-
-@pytest.mark.timeout(330)
-def test_the_wave_of_the_shipped_feed_trips_a_rule_and_an_alert_and_is_over(
-    start_demo: StartDemo,
-) -> None:
-    """What a user sees who types `tidegate demo`, three times as fast; most of it is waiting."""
-    demo = start_demo("--rate", "8", *ONCE, env={"TIDEGATE_MODELS__PRESET": "compact"})
-    code, result = demo.finish(300)
-
-    assert code == 0, demo.errors
-    hook = result["hook"]
-    assert hook["actions"].get("limit", 0) > 10, "the rule against the wave"
-    assert hook["decisions"] == sum(hook["actions"].values())
-    for rule in ("toxic-wave", "toxic-tag"):
-        assert f"{rule} fires" in demo.errors
-        assert f"{rule} is over" in demo.errors
-    assert hook["alerts_fired"] == hook["alerts_resolved"] >= 2
-    assert (hook["refused"], hook["repeated"]) == (0, 0), "signed, and once each"
-    demo.gone()
 
 
 def test_neither_a_dead_page_nor_a_dead_worker_loses_a_post(

@@ -21,7 +21,7 @@ from stream.policy.load import policy_path
 from stream.records import Post, encode
 from stream.settings import KafkaSettings
 from stream.topics import POSTS, Topic
-from tests.cli.test_demo import Demo
+from tests.cli.demos import Demo
 from tests.conftest import kafka_environment, kafka_settings
 from tests.dashboard.chromium import CHROMIUM, chromium, visiting
 

@@ -1,0 +1,98 @@
+"""A demo as a user runs it, with all its processes in hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import TIDEGATE, clean_environment
+
+NULL = {"TIDEGATE_MODELS__PRESET": "null"}
+ONCE = ("--exit-when-done", "--no-browser", "--json", "--port", "0")
+
+
+class Demo:
+    """A demo that runs; whatever of it is left at the end is killed and fails the test."""
+
+    def __init__(self, folder: Path, *arguments: str, env: dict[str, str]) -> None:
+        self.folder = folder
+        (folder / "tmp").mkdir(exist_ok=True)
+        self._errors = folder / "stderr"
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [TIDEGATE, "demo", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=clean_environment(env | {"TMPDIR": str(folder / "tmp")}),
+                cwd=folder,
+                start_new_session=True,
+            )
+        self._known: dict[int, psutil.Process] = {}
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def family(self) -> list[psutil.Process]:
+        """Every process of the demo that was ever seen and still lives."""
+        try:
+            found = [psutil.Process(self.process.pid)]
+            found += found[0].children(recursive=True)
+        except psutil.NoSuchProcess:
+            found = []
+        self._known.update({process.pid: process for process in found})
+        return [
+            process
+            for process in self._known.values()
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def find(self, *words: str) -> psutil.Process | None:
+        for process in self.family():
+            try:
+                command = process.cmdline()
+            except psutil.Error:
+                continue
+            if "broker_supervisor.py" not in " ".join(command) and set(words) <= set(command):
+                return process
+        return None
+
+    def wait_for(self, what: Callable[[], Any], timeout_s: float = 60) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.family()
+            if found := what():
+                return found
+            assert self.process.poll() is None or what(), self.errors
+            time.sleep(0.05)
+        pytest.fail(f"did not happen in {timeout_s} s\n{self.errors}")
+
+    def finish(self, timeout_s: float = 120) -> tuple[int, dict[str, Any]]:
+        """Its exit code and the last line of its output."""
+        out, _ = self.process.communicate(timeout=timeout_s)
+        lines = out.decode().splitlines()
+        return self.process.returncode, json.loads(lines[-1]) if lines else {}
+
+    def gone(self) -> None:
+        """Wait for every process of it to be gone."""
+        _, alive = psutil.wait_procs(self.family(), timeout=20)
+        assert [process.cmdline() for process in alive] == []
+
+    def kill_what_is_left(self) -> None:
+        for process in self.family():
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.communicate()
+
+
+StartDemo = Callable[..., Demo]
