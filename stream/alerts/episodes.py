@@ -71,16 +71,18 @@ class Episodes:
             if standing.active:
                 if self._over(rule, group, standing, tick):
                     moved += _close(group, standing, reading, tick)
-            elif self._due(rule, group, standing, tick) and not quiet:
+            elif self._due(rule, standing, tick) and not quiet:
                 ready.append((group, reading))
         ready.sort(key=lambda item: (-item[1].strength, item[0]))
         room = 0 if rule.together else rule.most - self._open(rule)
-        for at, (group, reading) in enumerate(ready):
+        for group, reading in ready:
             standing = self.standings[rule.id, group]
-            if at < room:
-                moved.append(self._begin(rule, group, standing, reading, tick))
-            else:
+            if room <= 0:
+                # Never published, so never decided: whoever comes after a restart finds it again.
                 standing.shared = True
+            elif not self._history.decided((rule.id, group), tick):
+                moved.append(self._begin(rule, group, standing, reading, tick))
+                room -= 1
         moved += self._step_shared(rule, known, tick, quiet=quiet)
         for key in [(rule.id, group) for group in [*known, SEVERAL]]:
             standing_now = self.standings.get(key)
@@ -121,10 +123,10 @@ class Episodes:
             return []
         return [self._begin(rule, key[1], standing, reading, tick)]
 
-    def _due(self, rule: Rule, group: str, standing: Standing, tick: int) -> bool:
-        """Whether an episode may open now."""
+    def _due(self, rule: Rule, standing: Standing, tick: int) -> bool:
+        """Whether an episode may open now, its own or a shared one."""
         since = standing.breach_since
-        if since is None or self._history.decided((rule.id, group), tick):
+        if since is None:
             return False
         # What a silence rule holds for is in its readings already: it knows when it was last heard.
         held = rule.kind == "silence" or tick - since >= rule.hold_s
@@ -135,7 +137,9 @@ class Episodes:
 
     def _over(self, rule: Rule, group: str, standing: Standing, tick: int) -> bool:
         since = standing.clear_since
-        if since is None or self._history.decided((rule.id, group), tick):
+        # Of its part in a shared episode nothing is published: only its own is decided by that.
+        told = standing.alert_id is not None
+        if since is None or (told and self._history.decided((rule.id, group), tick)):
             return False
         return tick - since >= rule.resolve_after_s
 

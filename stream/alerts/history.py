@@ -86,6 +86,7 @@ def _apply(standings: dict[tuple[str, str], Standing], alert: Alert, at: int) ->
         standing.started = moment(alert.started_at)
         standing.seen = alert.observed
         standing.clear_since = None
+        standing.shared = False
     elif standing.alert_id in (alert.alert_id, None):
         standing.alert_id = standing.breach_since = standing.clear_since = None
         standing.resolved_at = at

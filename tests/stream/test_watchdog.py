@@ -83,8 +83,14 @@ async def _watched(
     finally:
         watchdog.finished()
         watchdog.join()
-        with contextlib.suppress(asyncio.CancelledError):  # a crashed app's connections
-            await app.stop()
+        reads = app.consumer._thread._thread
+        for service in (app, app.consumer._thread):
+            # A crashed app's connections are cancelled, and its thread's loop may be closed.
+            with contextlib.suppress(asyncio.CancelledError, RuntimeError):
+                await service.stop()
+        # Where the app crashed nobody waits for its thread, which calls our loop at its end.
+        await asyncio.to_thread(reads.join, 20)
+        assert not reads.is_alive()
 
 
 async def _until(condition: Callable[[], bool]) -> None:
