@@ -46,9 +46,10 @@ class CallSites:
         for number in range(MOST_SITES):
             yield f"{self._prefix}{number}", lambda number=number: calls[number]()  # type: ignore[misc] # mypy knows no defaults in a lambda
 
-    def answers(self) -> dict[str, Any]:
-        """By name what every call that has one answers now."""
-        return {f"{self._prefix}{number}": call() for number, call in enumerate(self._calls)}
+    def within(self, rewritten: str) -> dict[str, Callable[[], Any]]:
+        """By name the calls that stand in a condition, as `rewritten` gives it."""
+        named = re.findall(rf"\b{re.escape(self._prefix)}(\d+)\b", _STRING.sub("", rewritten))
+        return {f"{self._prefix}{number}": self._calls[int(number)] for number in named}
 
     def name_of(self, function: str, run: Callable[..., Any], given: tuple[str, ...]) -> str | None:
         """The name of a call; None: there are too many."""

@@ -221,14 +221,16 @@ _ALLOWED: Final = Verdict()
 def _groups(
     rules: Sequence[CompiledRule], vocabulary: Vocabulary, environment: Environment
 ) -> tuple[_Group, ...]:
-    together: dict[frozenset[str], list[CompiledRule]] = {}
+    together: dict[tuple[frozenset[str], bool], list[CompiledRule]] = {}
     alone: list[CompiledRule] = []
     for each in rules:
         optional = any(vocabulary.names[n].optional for n in each.names if n in vocabulary.names)
         # A fact that posts often lack would make the group's answer an error, time and again.
-        (alone if optional else together.setdefault(each.languages, [])).append(each)
+        # Nor do the others pay for a rule that asks for a list, or fail with it.
+        key = each.languages, bool(each.expression.lists)
+        (alone if optional else together.setdefault(key, [])).append(each)
     groups = [_Group((each,), each.languages, None) for each in alone]
-    for languages, same in together.items():
+    for (languages, _), same in together.items():
         for begin in range(0, len(same), _GROUP_RULES):
             part = tuple(same[begin : begin + _GROUP_RULES])
             source = " || ".join(f"({each.rule.when}\n)" for each in part)

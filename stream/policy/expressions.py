@@ -16,7 +16,7 @@ from cel_expr_python import cel
 
 from stream.policy.call_sites import CallSites, rewritten
 from stream.policy.compiler_messages import Mistake, mistakes_of, not_a_condition
-from stream.policy.syntax import Node, parse_serialised
+from stream.policy.syntax import Node, parse_serialised, walk
 
 BOOL: Final = cel.Type.BOOL
 INT: Final = cel.Type.INT
@@ -57,28 +57,55 @@ class Unknown:
 
 
 class Facts:
-    """The values that an expression is evaluated with; made once per post for all its rules."""
+    """The values that an expression is evaluated with; made once per post for all its rules.
 
-    __slots__ = ("activation",)
+    Lists that calls answer are asked for by the expressions that need them, each once.
+    """
 
-    def __init__(self, activation: cel.Activation) -> None:
-        self.activation = activation
+    __slots__ = ("_activated", "_answers", "_values", "activation")
+
+    def __init__(
+        self, values: Mapping[str, Any], activated: Callable[[Mapping[str, Any]], cel.Activation]
+    ) -> None:
+        self._values = values
+        self._activated = activated
+        self._answers: dict[str, Any] = {}
+        self.activation = activated(values)
+
+    def and_lists(
+        self, names: frozenset[str], lists: Mapping[str, Callable[[], Any]]
+    ) -> cel.Activation:
+        """The values of these names, and what these calls answer; raises what a call raises."""
+        for name, call in lists.items():
+            if name not in self._answers:
+                self._answers[name] = call()
+        known = {name: self._values[name] for name in names if name in self._values}
+        return self._activated(known | {name: self._answers[name] for name in lists})
 
 
 class Expression:
-    """A compiled expression of type bool, unless compiled with `any_type`."""
+    """A compiled expression of type bool, unless compiled with `any_type`.
 
-    __slots__ = ("_compiled", "_eval", "tree")
+    Attributes:
+        tree: what it says.
+        lists: by name the calls in it that answer a list.
+    """
 
-    def __init__(self, compiled: cel.Expression, tree: Node) -> None:
+    __slots__ = ("_compiled", "_eval", "_names", "lists", "tree")
+
+    def __init__(
+        self, compiled: cel.Expression, tree: Node, lists: Mapping[str, Callable[[], Any]]
+    ) -> None:
         self._compiled = compiled
         self._eval = compiled.eval
         self.tree = tree
+        self.lists = lists
+        self._names = frozenset(node.text for node, _ in walk(tree) if node.kind == "name")
 
     def holds(self, facts: Facts) -> bool | Failure | Unknown:
         """Its truth; never raises."""
         try:
-            answer = self._eval(facts.activation).value()
+            answer = self._eval(self._activation(facts)).value()
         except Exception as exc:  # noqa: BLE001 - a rule's mistake must not end the worker
             return Failure(_plain_error(str(exc)))
         if answer is True or answer is False:
@@ -88,12 +115,16 @@ class Expression:
     def value(self, facts: Facts) -> Any:
         """Its value, as Python has it, or a `Failure` or `Unknown`."""
         try:
-            answer = self._eval(facts.activation)
+            answer = self._eval(self._activation(facts))
             if answer.type() == cel.Type.ERROR:
                 return _failure(str(answer.value()))
             return answer.plain_value()
         except Exception as exc:  # noqa: BLE001 - as above
             return Failure(_plain_error(str(exc)))
+
+    def _activation(self, facts: Facts) -> cel.Activation:
+        # Most conditions have no list: theirs is made once for all of them.
+        return facts.and_lists(self._names, self.lists) if self.lists else facts.activation
 
 
 class Environment:
@@ -139,10 +170,11 @@ class Environment:
                 return [not_a_condition(source, kind.name())]
             tree = parse_serialised(checked.serialize())
             # One in `KEY` itself cannot be run, and only `explain` asks for it.
-            compiled = self._run.compile(rewritten(source, tree, self._name_of))
+            written = rewritten(source, tree, self._name_of)
+            compiled = self._run.compile(written)
         except Exception as exc:  # noqa: BLE001 - the compiler raises RuntimeError for everything
             return mistakes_of(str(exc), source)
-        return Expression(compiled, tree)
+        return Expression(compiled, tree, self._lists.within(written))
 
     def _name_of(self, call: Node) -> str | None:
         """What stands for a call of ours and leaves nothing behind; None where there is no such."""
@@ -174,13 +206,14 @@ class Environment:
 
     def facts(self, values: Mapping[str, Any]) -> Facts:
         """Values for evaluating; names without one are unknown."""
-        if lists := self._lists.answers():
-            values = {**values, **lists}
+        return Facts(values, self._activated)
+
+    def _activated(self, values: Mapping[str, Any]) -> cel.Activation:
         try:
-            return Facts(self._run.Activation(values))
+            return self._run.Activation(values)
         except RuntimeError:
             # The library cannot take text with lone surrogates.
-            return Facts(self._run.Activation({name: _clean(v) for name, v in values.items()}))
+            return self._run.Activation({name: _clean(v) for name, v in values.items()})
 
 
 def _declared(functions: Sequence[Function], key: Type) -> list[cel.FunctionDecl]:

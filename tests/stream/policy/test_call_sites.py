@@ -16,6 +16,7 @@ from stream.policy.expressions import (
     STRINGS,
     Environment,
     Expression,
+    Failure,
     Function,
 )
 
@@ -81,6 +82,33 @@ def test_a_list_is_asked_for_with_each_post() -> None:
     env = Environment({"n": INT}, [Function("terms", (STRING,), STRINGS, lambda _: next(answers))])
     expression = compiled(env, '(terms("x")).size() + terms ( "x" ).size() > 1')
     assert [expression.holds(env.facts({"n": 1})) for _ in range(3)] == [True, False, True]
+
+
+def test_a_list_is_asked_for_once_and_only_by_conditions_that_name_it() -> None:
+    asked: list[str] = []
+
+    def terms(name: str) -> list[str]:
+        asked.append(name)
+        return [name][: 1 // len(name)]  # of no name: an error
+
+    env = Environment({"n": INT, "text": STRING}, [Function("terms", (STRING,), STRINGS, terms)])
+    plain, one, again, broken = (
+        compiled(env, source)
+        for source in (
+            'n == 1 && text == "_LIST_0"',
+            'terms("x") == ["x"] && n == 1',
+            'text != "" && terms("x").exists(t, t == "x")',
+            'n == 1 || terms("") == ["x"]',
+        )
+    )
+    facts = env.facts({"n": 1, "text": "_LIST_0"})
+    assert plain.holds(facts) is True
+    assert asked == []
+    assert (one.holds(facts), again.holds(facts)) == (True, True)
+    assert asked == ["x"]
+    problem = Failure("integer division or modulo by zero")
+    assert (broken.holds(facts), broken.value(facts)) == (problem, problem)
+    assert plain.holds(facts) is True
 
 
 def test_the_names_of_calls_are_no_names_of_conditions() -> None:

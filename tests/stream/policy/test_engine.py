@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from stream.outcomes import Action
 from stream.policy import NO_HISTORY, Subject, Window, decision_of
 from stream.policy.history import KeyKind
+from stream.policy.reading import Reading
+from stream.policy.words import Hit
 from stream.records import Author, encode
 from tests.stream.policy.records import label, policy, rule, rules, subject
 
@@ -73,6 +76,32 @@ def test_a_failing_rule_is_named_and_the_others_decide(tmp_path: Path) -> None:
         "zero": "divide by zero",
     }
     assert decision_of(label(), verdict, p.version, decided_at_ms=0).failed_rules == ["index", "key", "zero"]  # fmt: skip
+
+
+def test_a_list_that_fails_fails_the_rules_that_ask_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = "lists: {bad: {words: [muppet]}, good: {words: [hello]}}\n"
+    p = policy(
+        tmp_path,
+        lists
+        + rules(
+            rule('terms("bad").exists(t, t != "")', name="broken"),
+            rule('size(terms("good")) == 1', name="list"),
+            rule('words("good")', name="words", action="hide"),
+        ),
+    )
+    hits = Reading.hits
+
+    def failing(reading: Reading, name: str) -> Sequence[Hit]:
+        if name == "bad":
+            raise ValueError("No such list")
+        return hits(reading, name)
+
+    monkeypatch.setattr(Reading, "hits", failing)
+    verdict = p.evaluate(subject())
+    assert [m.id for m in verdict.matches] == ["words", "list"]
+    assert [(f.id, f.error) for f in verdict.failed] == [("broken", "no such list")]
 
 
 def test_a_label_without_a_task_fails_the_rules_that_need_it(tmp_path: Path) -> None:
