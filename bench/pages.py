@@ -2,9 +2,10 @@
 
 Fills a read model with labels, decisions, reviews, alerts and windows; asks every question that a
 page asks, over a new connection and then again; and runs every page's script whole, as Streamlit
-does (its test bench, without a browser): for a process that has just started, and the median of the
-times after it. Prints milliseconds as JSON. `--most-ms` exits with 3 where a question or a page
-takes more. `--keep PLACE`: an SQLite file or a PostgreSQL URL to fill, or to use as it is.
+does (its test bench, without a browser), in its default view and in its tabs, longer ranges and
+filters: the first of the process, and the median of the others, which are run in turns. Prints
+milliseconds as JSON. `--most-ms` exits with 3 where a question or a view takes more. `--keep PLACE`:
+an SQLite file or a PostgreSQL URL to fill, or to use as it is.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import msgspec
+import psutil
 
 from bench.projector import place, size_of
+from bench.varied import varied
 from dashboard import page
 from dashboard.queries import (
     alerts,
@@ -47,14 +51,52 @@ from stream.aggregates.book import Book
 from stream.database_url import PostgresUrl, ReadModelAt, parse_database
 from stream.outcomes import DELIVERY_SCHEMA, Action, Delivery
 from stream.records import rfc3339
-from stream.topics import ALERTS, DECISIONS, DELIVERIES, METRICS, REVIEWS, Topic
+from stream.topics import ALERTS, AUDIT, DECISIONS, DELIVERIES, METRICS, REVIEWS, Topic
 from tests.dashboard.conftest import batch_of
 from tests.dashboard.desk_feed import alerts_at
 from tests.dashboard.label_feed import Made, stream_of
-from tests.dashboard.outcome_feed import after, batch_of_outcomes, decision_on, review_on
+from tests.dashboard.outcome_feed import after, batch_of_outcomes, decision_on, event, review_on
 
 DAY_S = 86_400
-PAGES = ("live", "trends", "review", "rules", "alerts", "models", "audit", "system")
+#: What is looked at: the page and what stands in its address. A page's own name is its default view.
+VIEWS: dict[str, tuple[str, dict[str, str]]] = {
+    **{
+        name: (name, {})
+        for name in ("live", "trends", "review", "rules", "alerts", "models", "audit", "system")
+    },
+    "live: 24 h": ("live", {"range": "24 h"}),
+    "live: 24 h, one language, latency, mix": (
+        "live",
+        {"range": "24 h", "language": "German", "pace": "Latency", "mix": "Over time"},
+    ),
+    "live: a text": ("live", {"text": "turnip"}),
+    "live: a text that is nowhere": ("live", {"text": "zebra", "source": "bluesky"}),
+    "live: abuse that is reviewed": ("live", {"toxicity": "insult", "action": "review"}),
+    "live: a post": ("live", {"post": "bluesky:77"}),
+    **{
+        f"trends: {look}, {period}": ("trends", {"look": look, "period": period})
+        for look in ("Breakdown", "Rising", "Authors and domains", "Topics and brands")
+        for period in ("24 h", "7 d", "30 d")
+    },
+    "trends: tags, 7 d": ("trends", {"by": "Tag", "period": "7 d"}),
+    "trends: one source, 30 d": ("trends", {"source": "bluesky", "by": "Source", "period": "30 d"}),
+    "trends: one tag, 7 d": ("trends", {"tag": "transit", "period": "7 d"}),
+    "rules: one rule": ("rules", {"rule": "insult"}),
+    "rules: thresholds, 24 h": ("rules", {"view": "Thresholds"}),
+    "rules: thresholds, 30 d": ("rules", {"view": "Thresholds", "scores_range": "30 d"}),
+    "rules: edit": ("rules", {"view": "Edit"}),
+    "rules: changes": ("rules", {"view": "Changes"}),
+    "alerts: past, 90 d": ("alerts", {"state": "Past", "began": "90 d"}),
+    "models: 7 d": ("models", {"model_period": "7 d"}),
+    "models: 30 d": ("models", {"model_period": "30 d"}),
+    "audit: all": ("audit", {"within": "All"}),
+    "audit: one kind, all": ("audit", {"within": "All", "kind": "Rules"}),
+    "audit: one person, 7 d": ("audit", {"within": "7 d", "who": "m1"}),
+    "audit: reviews of people, 30 d": (
+        "audit",
+        {"within": "30 d", "kind": "Reviews", "people": "true"},
+    ),
+}
 _BATCH = 10_000
 
 
@@ -63,7 +105,9 @@ def fill(path: ReadModelAt, posts: int, days: float) -> None:
     now_s = int(time.time())
     rng = random.Random(7)
     start_ms = int((now_s - days * DAY_S) * 1000)
-    feed = stream_of(posts, start_ms=start_ms, posts_per_s=posts / (days * DAY_S), partitions=1)
+    feed = varied(
+        stream_of(posts, start_ms=start_ms, posts_per_s=posts / (days * DAY_S), partitions=1)
+    )
     offsets: dict[str, int] = {}
     book = Book("labels", 0)
     read = 0
@@ -102,7 +146,12 @@ def batched(made: list[Made], size: int) -> Iterator[list[Made]]:
 def _happened(now_ms: int) -> list[tuple[Topic, msgspec.Struct]]:
     """Alerts of a week, one of them firing, and what hooks made of them."""
     firing, past = alerts_at(now_ms)
-    found: list[tuple[Topic, msgspec.Struct]] = [(ALERTS, firing)]
+    found: list[tuple[Topic, msgspec.Struct]] = [
+        (ALERTS, firing),
+        (AUDIT, event("brand.save", "Trams", now_ms, query='tram OR "night bus"')),
+        (AUDIT, event("brand.save", "Library", now_ms, query="librar* -closed")),
+        (AUDIT, event("brand.save", "River", now_ms, query="river OR bridge OR quay")),
+    ]
     for n in range(300):
         at = rfc3339(now_ms - n * 2_000_000)
         other = msgspec.structs.replace(
@@ -193,11 +242,27 @@ def newest_s(path: ReadModelAt) -> int:
         return (reader.newest_post_ms() or 0) // 1000 + 1
 
 
-def whole_pages(path: ReadModelAt, now: int, rounds: int) -> dict[str, tuple[float, ...]]:
-    """Milliseconds of each page's script: the first time, the median of the others, and of their CPU.
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Milliseconds of one script: first of the process, and the medians of the later ones.
 
-    Caches are emptied before every run: they would hide what a page costs. The CPU time is this
-    process's: all there is with SQLite, and what counts where other programs want the same cores.
+    `cpu` is this process's, `server_cpu` PostgreSQL's on this machine (all its processes'); both
+    say more than the clock where other programs want the same cores.
+    """
+
+    first: float
+    later: float
+    cpu: float
+    server_cpu: float
+
+
+def whole_pages(
+    path: ReadModelAt, now: int, rounds: int, only: str | None = None
+) -> dict[str, Cost]:
+    """What each page and each of its views costs, all in turns.
+
+    Caches are emptied before every run: they would hide what a page costs. The browser was on
+    another page before; that one is not timed.
     """
     import streamlit as st
     from streamlit.testing.v1 import AppTest
@@ -207,22 +272,59 @@ def whole_pages(path: ReadModelAt, now: int, rounds: int) -> dict[str, tuple[flo
     page.now_ms = lambda: now * 1000
     url = path.get_secret_value() if isinstance(path, PostgresUrl) else str(path)
     os.environ["TIDEGATE_DASHBOARD__DATABASE"] = url
-    found: dict[str, tuple[float, ...]] = {}
-    for name in PAGES:
-        took, cpu = [], []
-        for _ in range(rounds + 1):
+    server = _server_of(path)
+    took: dict[str, list[tuple[float, float, float]]] = {}
+    for _ in range(rounds + 1):
+        for view, (name, query) in VIEWS.items():
+            if only is not None and only not in view:
+                continue
             test = AppTest.from_file(str(spec.origin), default_timeout=120)
-            # As a browser that was on another page before; its first page is not what is timed.
             test.switch_page(f"app_pages/{'system' if name != 'system' else 'alerts'}.py").run()
+            for key, value in query.items():
+                test.query_params[key] = value
             st.cache_data.clear()
-            began, cpu_began = time.perf_counter(), time.process_time()
+            began, cpu, server_cpu = time.perf_counter(), time.process_time(), _cpu_s(server)
             test.switch_page(f"app_pages/{name}.py").run()
-            took.append((time.perf_counter() - began) * 1000)
-            cpu.append((time.process_time() - cpu_began) * 1000)
+            took.setdefault(view, []).append(
+                (
+                    (time.perf_counter() - began) * 1000,
+                    (time.process_time() - cpu) * 1000,
+                    (_cpu_s(server) - server_cpu) * 1000,
+                )
+            )
             if test.exception:
-                raise SystemExit(f"{name}: {test.exception}")
-        found[name] = (round(took[0], 1), round(median(took[1:]), 1), round(median(cpu[1:]), 1))
-    return found
+                raise SystemExit(f"{view}: {test.exception}")
+    return {
+        view: Cost(
+            round(runs[0][0], 1),
+            *(round(median(column), 1) for column in zip(*runs[1:], strict=True)),
+        )
+        for view, runs in took.items()
+    }
+
+
+def _server_of(path: ReadModelAt) -> psutil.Process | None:
+    """The PostgreSQL of this machine that the URL names."""
+    if not isinstance(path, PostgresUrl):
+        return None
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (path.port,):
+            return psutil.Process(connection.pid)
+    return None
+
+
+def _cpu_s(server: psutil.Process | None) -> float:
+    """CPU seconds of a server and of all the processes that it ever started."""
+    if server is None:
+        return 0.0
+    # A connection's process is gone a moment after the connection: its time is the server's then.
+    own = server.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in server.children():
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def main() -> int:
@@ -234,6 +336,7 @@ def main() -> int:
     where.add_argument("--keep", help="a file or a URL to fill, or to use as it is")
     where.add_argument("--postgres", action="store_true", help="a PostgreSQL of its own")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", metavar="TEXT", help="only views with this in their name")
     parser.add_argument("--most-ms", type=float, default=float("inf"))
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -250,9 +353,15 @@ def main() -> int:
             fill(path, options.posts, options.days)
         now = newest_s(path)
         filled_s = time.monotonic() - began
-        load = os.getloadavg()[0]
-        found = {name: timed(path, ask, options.rounds) for name, ask in questions(now).items()}
-        pages = whole_pages(path, now, options.rounds)
+        loads = [os.getloadavg()[0]]
+        found = (
+            {}
+            if options.only
+            else {name: timed(path, ask, options.rounds) for name, ask in questions(now).items()}
+        )
+        loads.append(os.getloadavg()[0])
+        pages = whole_pages(path, now, options.rounds, options.only)
+        loads.append(os.getloadavg()[0])
         size = size_of(path)
     result = {
         "posts": options.posts,
@@ -261,16 +370,17 @@ def main() -> int:
         "read_model_mib": round(size / 2**20),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()},"
         f" Python {platform.python_version()}",
-        "load_average": round(load, 1),
-        "pages_first_median_and_cpu_ms": dict(sorted(pages.items(), key=lambda item: -item[1][1])),
+        "load_averages": [round(load, 1) for load in loads],
+        "views_ms_first_later_cpu_server_cpu": {
+            view: astuple(cost)
+            for view, cost in sorted(pages.items(), key=lambda item: -item[1].later)
+        },
         "questions_cold_median_and_cpu_ms": dict(
             sorted(found.items(), key=lambda item: -item[1][0])
         ),
     }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
-    slowest = max(
-        [cold for cold, _, _ in found.values()] + [later for _, later, _ in pages.values()]
-    )
+    slowest = max([cold for cold, _, _ in found.values()] + [cost.later for cost in pages.values()])
     return 3 if slowest > options.most_ms else 0
 
 

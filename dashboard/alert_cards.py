@@ -18,7 +18,7 @@ from stream.alerts.load import load_rules
 from stream.alerts.rules import Rule
 from stream.alerts.words import span
 from stream.errors import TidegateError
-from stream.outcomes import Alert, AlertExample
+from stream.outcomes import Alert
 
 _RANGES: Final = {"24 h": 86_400, "7 d": 7 * 86_400, "30 d": 30 * 86_400, "90 d": 90 * 86_400}
 _STATES: Final = ("All", "Firing", "Past")
@@ -200,7 +200,7 @@ def _card(reader: Reader, view: AlertView, who: Person | None, now: int, *, whol
         st.caption(_when(view, ended))
         if whole or st.toggle("Chart and examples", key=f"more-{alert.alert_id}"):
             _chart(reader, view, ended)
-            _examples(alert.examples, alert.alert_id)
+            _examples(reader, view)
         _buttons(view, who, now)
 
 
@@ -256,9 +256,14 @@ def _alt(alert: Alert) -> str:
     return f"Seen: {number(alert.observed, alert.unit)}{beside}."
 
 
-def _examples(examples: list[AlertExample], alert_id: str) -> None:
-    if examples:
-        show_examples(examples, key=f"examples-{alert_id}", on_open=open_post)
+def _examples(reader: Reader, view: AlertView) -> None:
+    if examples := view.examples:
+        show_examples(
+            examples,
+            reader.views([example.post_id for example in examples]),
+            key=f"examples-{view.alert.alert_id}",
+            on_open=open_post,
+        )
 
 
 def _buttons(view: AlertView, who: Person | None, now: int) -> None:

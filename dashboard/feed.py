@@ -99,6 +99,8 @@ def feed_item(post: PostView, max_chars: int = MAX_FEED_CHARS) -> dict[str, Any]
         "time": f"{_at(post.posted_ms):%H:%M:%S}",
         "at": rfc3339(post.posted_ms),
         "abusive": post.abusive,
+        # Why the text is hidden until it is asked for; empty: it is not.
+        "veil": toxicity_word(post.toxicity) if post.abusive else "",
         "language": _answer(language_name(post.language), post.language, post.language_score),
         "sentiment": _answer(post.sentiment, post.sentiment, post.sentiment_score),
         "toxicity": _answer(toxicity_word(post.toxicity), post.toxicity, post.toxicity_score),

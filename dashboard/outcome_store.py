@@ -103,6 +103,13 @@ def put_outcomes(db: Database, outcomes: Outcomes, pruned: dict[int, int]) -> in
             " OR (excluded.at_ms = alerts.at_ms AND excluded.state = 'resolved')",
             outcomes.alerts,
         )
+        # The record of an episode's end says neither what was seen nor which posts showed it.
+        db.executemany(
+            f"{_insert('alert_firings', 3)} ON CONFLICT (alert_id) DO UPDATE SET"
+            " at_ms = excluded.at_ms, record = excluded.record"
+            " WHERE excluded.at_ms > alert_firings.at_ms",
+            [(a.alert_id, a.at_ms, a.record) for a in outcomes.alerts if a.state == "firing"],
+        )
     if outcomes.deliveries:
         db.executemany(
             f"{_insert('deliveries', 12)} ON CONFLICT (delivery_id) DO NOTHING",

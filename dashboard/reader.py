@@ -7,7 +7,7 @@ the projector. The read model may appear, grow or be replaced while a page is op
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -270,6 +270,15 @@ class Reader:
             (post_id,),
         ).fetchone()
         return (PostView(*row[:-1]), row[-1]) if row else None
+
+    def views(self, post_ids: Sequence[str]) -> dict[str, PostView | None]:
+        """Those of some posts (a few hundred) that are there, by id; None: retracted."""
+        rows = self._db.execute(
+            f"SELECT {_POST_COLUMNS}, retracted FROM posts"  # noqa: S608  placeholders only
+            f" WHERE post_id IN ({', '.join('?' * len(post_ids))})",
+            post_ids,
+        )
+        return {row[0]: None if row[-1] else PostView(*row[:-1]) for row in rows}
 
     def retracted(self, post_id: str) -> bool:
         """Whether the post was there and its author took it back."""

@@ -312,6 +312,8 @@ def _nothing_to_do(person: Person) -> None:
             said.append(f"**{passed:,}** that you skipped or escalated: *Passed too* shows them.")
         if wanted["languages"]:
             said.append("Other languages are filtered out.")
+        if wanted["escalated"]:
+            said.append("Only what was escalated is looked for.")
         if waiting and not (in_hand or passed or wanted["languages"] or wanted["escalated"]):
             said.append(f"**{waiting:,}** were judged just now, or wait for an administrator.")
         said.append("A post that the policy sends to review appears here by itself.")

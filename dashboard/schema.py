@@ -285,8 +285,17 @@ CREATE TABLE audit_heads (
 );
 """
 
+_V3: Final = """
+CREATE TABLE alert_firings (
+    alert_id TEXT PRIMARY KEY,
+    at_ms INTEGER NOT NULL,
+    record BLOB NOT NULL
+);
+INSERT INTO alert_firings SELECT alert_id, at_ms, record FROM alerts WHERE state = 'firing';
+"""
+
 #: One script a version, in order; a read model of version n has had the first n.
-MIGRATIONS: Final = (_V1, _V2)
+MIGRATIONS: Final = (_V1, _V2, _V3)
 VERSION: Final = len(MIGRATIONS)
 
 

@@ -48,7 +48,7 @@ function chips(post) {
 }
 
 function body(post, shown, whole, toggle) {
-  if (post.abusive && !shown) {
+  if (post.veil && !shown) {
     const veil = element("div", "veil");
     const button = element("button", "", "Show");
     button.type = "button";
@@ -57,13 +57,13 @@ function body(post, shown, whole, toggle) {
       event.stopPropagation();
       toggle();
     };
-    veil.append(icon("visibility_off"), element("span", "why", `Hidden: ${post.toxicity.word}`), button);
+    veil.append(icon("visibility_off"), element("span", "why", `Hidden: ${post.veil}`), button);
     return veil;
   }
   const text = element("p", `text${whole ? " whole" : ""}${post.text ? "" : " empty"}`);
   text.dir = "auto";
-  text.textContent = post.text || "no words, perhaps a picture";
-  if (!post.abusive) return text;
+  text.textContent = post.text || post.nothing || "no words, perhaps a picture";
+  if (!post.veil) return text;
   const both = element("div");
   const button = element("button", "", "Hide again");
   button.type = "button";

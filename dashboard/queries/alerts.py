@@ -7,19 +7,25 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from dashboard.database import Database
-from stream.outcomes import Alert, decode_alert
+from stream.outcomes import Alert, AlertExample, decode_alert
 
 _NAMES_A_QUERY: Final = 500  # well under SQLite's bound on parameters
+_EPISODES: Final = (
+    "SELECT alerts.record, started_ms, alerts.at_ms, resolved_ms, alert_id, rule, f.record"
+    " FROM alerts LEFT JOIN alert_firings AS f USING (alert_id)"
+)
 
 
 class AlertView(NamedTuple):
     """An episode as its newest record says, and who took note of it.
 
     `acknowledged_by` is a pseudonym. `muted_until_ms`: the rule's alerts are muted until then.
-    `thumbs` is people's ratings, up less down.
+    `thumbs` is people's ratings, up less down. `fired` is what the newest record said while it
+    went on; None: it was never heard of before it was over.
     """
 
     alert: Alert
+    fired: Alert | None
     started_ms: int
     at_ms: int
     resolved_ms: int | None
@@ -32,6 +38,11 @@ class AlertView(NamedTuple):
     def firing(self) -> bool:
         """Whether the episode goes on."""
         return self.alert.state == "firing"
+
+    @property
+    def examples(self) -> list[AlertExample]:
+        """Posts that show what it is about; the record of its end has none."""
+        return self.alert.examples or (self.fired.examples if self.fired else [])
 
 
 def alerts(
@@ -61,8 +72,7 @@ def alerts(
         sql += " AND started_ms < ?"
         values.append(to_ms)
     rows = db.execute(
-        "SELECT record, started_ms, at_ms, resolved_ms, alert_id, rule FROM alerts"  # noqa: S608  placeholders only
-        f" WHERE (started_ms >= ? OR state = 'firing'){sql} ORDER BY"
+        f"{_EPISODES} WHERE (started_ms >= ? OR state = 'firing'){sql} ORDER BY"
         " CASE state WHEN 'firing' THEN 0 ELSE 1 END,"
         " CASE state WHEN 'firing' THEN -severity ELSE 0 END, started_ms DESC, alert_id LIMIT ?",
         [from_ms, *values, limit],
@@ -72,11 +82,7 @@ def alerts(
 
 def alert_of(db: Database, alert_id: str, now_ms: int) -> AlertView | None:
     """One episode; None: never heard of."""
-    rows = db.execute(
-        "SELECT record, started_ms, at_ms, resolved_ms, alert_id, rule FROM alerts"
-        " WHERE alert_id = ?",
-        (alert_id,),
-    ).fetchall()
+    rows = db.execute(f"{_EPISODES} WHERE alert_id = ?", (alert_id,)).fetchall()
     return next(iter(_with_events(db, rows, now_ms)), None)
 
 
@@ -93,11 +99,11 @@ def mutes(db: Database, now_ms: int) -> dict[str, int]:
 
 #: What people did about an alert or its rule: what, who, when, and the details.
 _Event = tuple[str, str, int, str]
+#: A row of `_EPISODES`.
+_Episode = tuple[bytes, int, int, int | None, str, str, bytes | None]
 
 
-def _with_events(
-    db: Database, rows: Sequence[tuple[bytes, int, int, int | None, str, str]], now_ms: int
-) -> list[AlertView]:
+def _with_events(db: Database, rows: Sequence[_Episode], now_ms: int) -> list[AlertView]:
     """Episodes with what people did about them, which is asked for once for all."""
     said: dict[str, list[_Event]] = {}
     names = sorted({name for row in rows for name in row[4:6]})
@@ -114,12 +120,12 @@ def _with_events(
 
 
 def _view(
-    row: tuple[bytes, int, int, int | None, str, str],
+    row: _Episode,
     about_it: Iterable[_Event],
     about_its_rule: Iterable[_Event],
     now_ms: int,
 ) -> AlertView:
-    record, started_ms, at_ms, resolved_ms, _, _ = row
+    record, started_ms, at_ms, resolved_ms, _, _, fired = row
     by, at, until, thumbs = None, None, None, {}
     for what, who, event_ms, detail in about_it:
         if what == "alert.acknowledge":
@@ -131,5 +137,13 @@ def _view(
             until = int(json.loads(detail).get("until_ms", 0))
     muted = until if until is not None and until > now_ms else None
     return AlertView(
-        decode_alert(record), started_ms, at_ms, resolved_ms, by, at, muted, sum(thumbs.values())
+        decode_alert(record),
+        None if fired is None else decode_alert(fired),
+        started_ms,
+        at_ms,
+        resolved_ms,
+        by,
+        at,
+        muted,
+        sum(thumbs.values()),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,3 +58,19 @@ def visiting(browser: Browser, url: str, height: int = 720) -> Iterator[Callable
         context.close()
     assert not outside, "the page asked another host"
     assert not thrown
+
+
+def shown(page: Page) -> str:
+    """The id of the post on the desk of Review, once it is ready for a key."""
+    desk = page.locator(".desk[data-post]:not(.busy)")
+    expect(desk).to_be_visible(timeout=60_000)
+    return desk.get_attribute("data-post") or ""
+
+
+def press(page: Page, key: str, after: str) -> str | None:
+    """Press a key that ends the post in hand; the next one's id, None: there is none."""
+    page.keyboard.press(key)
+    done = page.locator(f'.desk:not([data-post="{after}"]):not(.busy)')
+    nothing = page.get_by_text(re.compile("The queue is empty|Nothing here for you"))
+    expect(done.or_(nothing).first).to_be_visible(timeout=60_000)
+    return None if nothing.count() else shown(page)

@@ -118,34 +118,6 @@ def visit(browser: Browser, dashboard: Dashboard) -> Iterator[Callable[..., Page
         yield go
 
 
-def test_a_post_that_is_produced_appears(dashboard: Dashboard, visit: Callable[..., Page]) -> None:
-    page = visit()
-    expect(page.locator("li.post").first).to_be_visible(timeout=60_000)
-    words = "a heron stood on the lock gate this morning"
-    dashboard.post(text=words, abusive=False)
-    expect(page.get_by_text(words)).to_be_visible(timeout=30_000)
-    expect(
-        page.locator(".stMarkdownBadge, [data-testid=stMarkdown]", has_text="live").first
-    ).to_be_visible()
-
-
-def test_a_filter_is_in_the_address_and_the_address_brings_it_back(
-    dashboard: Dashboard, visit: Callable[..., Page]
-) -> None:
-    dashboard.post(text="the quartz lantern", abusive=False, author="otto")
-    dashboard.post(text="the other lantern", abusive=False, author="otto")
-    page = visit()
-    expect(page.locator("li.post").first).to_be_visible(timeout=60_000)
-    page.get_by_placeholder("Search in texts").fill("quartz lantern")
-    expect(page.get_by_text("the quartz lantern")).to_be_visible(timeout=30_000)
-    expect(page.locator("li.post")).to_have_count(1)
-    expect(page).to_have_url(re.compile(r"text=quartz"))
-    again = visit(page.url.removeprefix(dashboard.url).lstrip("/"))
-    expect(again.get_by_text("the quartz lantern")).to_be_visible(timeout=60_000)
-    expect(again.locator("li.post")).to_have_count(1)
-    expect(again.get_by_placeholder("Search in texts")).to_have_value("quartz lantern")
-
-
 def test_abuse_is_veiled_until_it_is_asked_for(
     dashboard: Dashboard, visit: Callable[..., Page]
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from kafka import KafkaProducer
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from dashboard.policy_text import comparisons, rule_block, with_key, with_threshold
+from stream.decisions.stored import stored_reviews
 from stream.kafka.client import kafka_python_config
 from stream.kafka.embedded import EmbeddedBroker
+from stream.outcomes import Review
 from stream.policy import load_policy
 from stream.policy.load import policy_path
 from stream.records import Post, encode
 from stream.settings import KafkaSettings
-from stream.topics import POSTS, Topic
+from stream.topics import POSTS
 from tests.cli.demos import Demo
 from tests.conftest import kafka_environment, kafka_settings
-from tests.dashboard.chromium import CHROMIUM, chromium, visiting
+from tests.dashboard.chromium import CHROMIUM, chromium, press, shown, visiting
 
 pytestmark = [
     pytest.mark.browser,
@@ -40,6 +43,23 @@ CALM = (
     "Third tram in a row without heating. Nobody answers the phone.",
 )
 BROKEN = b'{"id": "broken-1", "text": "no end'
+#: What people are to look at, whatever the model says of it.
+CREW = "Notice {} of the quay crew: the crane moves at noon."
+CREW_RULE = """
+lists:
+  crew:
+    words: [quay crew]
+
+rules:
+  - id: crew
+    description: The crew's notices are read by a person.
+    when: words("crew")
+    action: review
+    severity: critical
+    reason: violence-threats
+    priority: 1000
+"""
+GREY = "e => getComputedStyle(e.querySelector('.text')).filter"
 #: Fires on the feed below, by itself, while the other journeys are made; and goes on firing.
 ALERTS_FILE = """
 rules:
@@ -62,10 +82,18 @@ class Quay:
         self.kafka = kafka
         self.policy = policy
 
-    def send(self, topic: Topic, value: bytes) -> None:
-        """Put a record on one of the topics."""
+    def post(self, *posts: Post) -> None:
+        """Put posts on the topic, in this order."""
+        topic = POSTS.full_name(self.kafka.topic_prefix)
         with closing(KafkaProducer(**kafka_python_config(self.kafka))) as producer:
-            producer.send(topic.full_name(self.kafka.topic_prefix), value, partition=0).get(20)
+            for post in posts:
+                producer.send(topic, encode(post), partition=0).get(20)
+
+    def reviews(self) -> list[Review]:
+        """What is on the topic."""
+        # On a thread of its own: this one has Playwright's event loop.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lambda: list(stored_reviews(self.kafka))).result()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +104,10 @@ def quay(
     kafka = kafka_settings(embedded_broker)
     policy = folder / "policy.yaml"
     text = with_threshold(policy_path().read_text(), "obscene", "toxicity.obscene", 0.5)
-    policy.write_text(with_key(text, "obscene", "mode", "shadow"))
+    text = with_key(text, "obscene", "mode", "shadow")
+    lists, _, crew = CREW_RULE.partition("\n\nrules:")
+    text = text.replace("\nlists:", lists, 1).replace("\nrules:", f"\nrules:{crew}", 1)
+    policy.write_text(text)
     posts = [json.dumps({"id": f"calm-{n}", "text": CALM[n % 4]}).encode() for n in range(40)]
     (folder / "feed.jsonl").write_bytes(b"\n".join([*posts, BROKEN]) + b"\n")
     (folder / "alerts.yaml").write_text(ALERTS_FILE)
@@ -137,12 +168,85 @@ def test_a_post_that_is_sent_appears_with_its_labels(
 ) -> None:
     page = visit()
     expect(page.locator("li.post").first).to_be_visible(timeout=SLOW_MS)
+    expect(
+        page.locator(".stMarkdownBadge, [data-testid=stMarkdown]", has_text="live").first
+    ).to_be_visible()
     words = "A lantern swings above the lock tonight, and it is lovely."
-    quay.send(POSTS, encode(Post(id="lantern", text=words, source="quay")))
+    quay.post(Post(id="lantern", text=words, source="quay"))
     post = page.locator("li.post", has_text=words)
     expect(post).to_be_visible(timeout=30_000)
     expect(post).to_contain_text(re.compile("positive", re.IGNORECASE))
     expect(post).to_contain_text("English")
+
+
+def test_a_filter_is_in_the_address_and_the_address_brings_it_back(
+    quay: Quay, visit: Callable[..., Page]
+) -> None:
+    quay.post(
+        Post(id="quartz-1", text="The quartz lantern is lit.", author="otto"),
+        Post(id="quartz-2", text="The other lantern is lit.", author="otto"),
+    )
+    page = visit()
+    expect(page.locator("li.post", has_text="The other lantern")).to_be_visible(timeout=SLOW_MS)
+    page.get_by_placeholder("Search in texts").fill("quartz lantern")
+    expect(page.locator("li.post")).to_have_count(1)
+    expect(page.get_by_text("The quartz lantern is lit.")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"text=quartz"))
+    # In somebody else's browser.
+    again = visit(page.url.removeprefix(quay.url).lstrip("/"))
+    expect(again.get_by_text("The quartz lantern is lit.")).to_be_visible(timeout=SLOW_MS)
+    expect(again.locator("li.post")).to_have_count(1)
+    expect(again.get_by_placeholder("Search in texts")).to_have_value("quartz lantern")
+
+
+def test_ten_posts_are_reviewed_by_keyboard_with_one_undo(
+    quay: Quay, visit: Callable[..., Page]
+) -> None:
+    ids = [f"crew-{n}" for n in range(10)]
+    quay.post(*(Post(id=post_id, text=CREW.format(post_id)) for post_id in ids))
+    # Nothing is escalated, so that nothing is in hand before all of them are in the queue.
+    page = visit("review?escalated=true")
+    expect(page.get_by_text(re.compile(r"\b10 critical")).first).to_be_visible(timeout=SLOW_MS)
+    page.goto(f"{quay.url}/review")
+    seen = [shown(page)]
+    page.keyboard.press("v")
+    expect(page.locator(".desk mark").first).to_have_text("quay crew")
+    # In grey until its colours are asked for.
+    text = page.locator(".desk p.text.whole")
+    for colours in ("grayscale(1)", "none", "grayscale(1)"):
+        expect(text).to_be_visible()
+        assert colours == page.locator(".desk .words").evaluate(GREY)
+        page.keyboard.press("g")
+    # A note; letters typed into it are no decisions, and `c` and `r` are not Streamlit's.
+    page.keyboard.press("n")
+    page.keyboard.type("clear case, referred")
+    page.keyboard.press("Escape")
+    page.keyboard.press("h")
+    expect(page.get_by_text("Hide: why?")).to_be_visible()
+    for n, key in enumerate(("Enter", "a", "f", "a", "a", "f", "a", "a", "a")):
+        following = press(page, key, seen[-1])
+        assert following is not None
+        # What is confirmed is on the topic before the next post shows.
+        written = quay.reviews()
+        assert [review.post_id for review in written] == seen
+        assert len(written) == n + 1
+        seen.append(following)
+    assert seen == ids
+    assert press(page, "u", seen[-1]) == seen[-2], "the post is in hand again"
+    page.keyboard.press("l")
+    following = press(page, "1", seen[-2])
+    assert following == seen[-1]
+    assert press(page, "a", following) is None
+    expect(page.get_by_text("The queue is empty")).to_be_visible(timeout=SLOW_MS)
+    written = quay.reviews()
+    assert [review.verdict for review in written] == ["decide"] * 9 + ["undo"] + ["decide"] * 2
+    assert [review.action for review in written] == [
+        "hide", "allow", "flag", "allow", "allow", "flag", "allow", "allow", "allow", None, "limit", "allow",
+    ]  # fmt: skip
+    assert written[0].reason == "violence-threats"
+    assert written[0].note == "clear case, referred"
+    assert written[9].undoes == written[8].review_id
+    assert len({review.reviewer for review in written}) == 1
 
 
 def test_every_page_is_whole(visit: Callable[..., Page]) -> None:

@@ -262,7 +262,7 @@ def alert(state: str, at_ms: int, **more: Any) -> Alert:
         schema=ALERT_SCHEMA, alert_id="a1", rule="spike", kind="change", state=state,  # type: ignore[arg-type]
         severity="high", summary="insults are up", started_at=rfc3339(START_MS), at=rfc3339(at_ms),
         resolved_at=rfc3339(at_ms) if state == "resolved" else None,
-        examples=[AlertExample(post_id="p", text="x")], **more,
+        examples=[AlertExample(post_id="p", text="x")] if state == "firing" else [], **more,
     )  # fmt: skip
 
 
@@ -285,7 +285,8 @@ def test_alerts_with_what_people_did_about_them(place: ReadModelAt) -> None:
             assert found.acknowledged_by == "heron"
             assert found.muted_until_ms == START_MS + 600_000
             assert found.thumbs == -1
-            assert found.alert.examples[0].post_id == "p"
+            # The record of the end, which was read first, has none; the one before it has.
+            assert [example.post_id for example in found.examples] == ["p"]
             assert alerts.mutes(reader.db, START_MS + 10_000) == {"spike": START_MS + 600_000}
             assert alerts.mutes(reader.db, START_MS + 700_000) == {}
             assert alerts.alerts(reader.db, START_MS, firing=True) == []

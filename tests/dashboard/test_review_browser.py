@@ -6,7 +6,6 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -14,19 +13,17 @@ import pytest
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, Page, expect
 
-from dashboard.policy_text import with_key, with_threshold
-from stream.decisions.stored import stored_reviews
+from dashboard.policy_text import with_threshold
 from stream.kafka.admin import open_admin
 from stream.kafka.client import kafka_python_config
 from stream.kafka.embedded import EmbeddedBroker
-from stream.outcomes import Review
 from stream.policy import load_policy
 from stream.policy.load import policy_path
 from stream.records import encode
 from stream.settings import KafkaSettings
 from stream.topics import DECISIONS, LABELS
 from tests.conftest import TIDEGATE, clean_environment, kafka_environment, kafka_settings
-from tests.dashboard.chromium import CHROMIUM, chromium, visiting
+from tests.dashboard.chromium import CHROMIUM, chromium, press, shown, visiting
 from tests.dashboard.desk_feed import decisions_on, queued_labels
 from tests.dashboard.label_feed import Made
 from tests.dashboard.test_browser import NASTY
@@ -38,9 +35,6 @@ pytestmark = [
 ]
 
 THREAT = ("I will find you, number {}, and break your neck", "threat", 0.3)
-
-
-_COLOURS = "e => getComputedStyle(e.querySelector('.text')).filter"
 
 
 class Office:
@@ -77,12 +71,6 @@ class Office:
                     producer.send(name, encode(record), partition=each.partition)
             producer.flush()
 
-    def reviews(self) -> list[Review]:
-        """What is on the topic."""
-        # On a thread of its own: this one has Playwright's event loop.
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(lambda: list(stored_reviews(self.kafka))).result()
-
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
@@ -93,7 +81,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             admin.create_missing()
         log, policy = folder / "log", folder / "policy.yaml"
         text = with_threshold(policy_path().read_text(), "insult", "toxicity.insult", 0.43)
-        policy.write_text(with_key(text, "obscene", "mode", "shadow"))
+        policy.write_text(text)
         environment = {
             "TIDEGATE_KAFKA__REQUEST_TIMEOUT_S": "4",
             "TIDEGATE_POLICY__PATH": str(policy),
@@ -132,22 +120,6 @@ def moderator(browser: Browser, office: Office) -> Iterator[Callable[..., Page]]
         yield lambda path="review": go(path)
 
 
-def shown(page: Page) -> str:
-    """The id of the post on the desk, once it is ready for a key."""
-    desk = page.locator(".desk[data-post]:not(.busy)")
-    expect(desk).to_be_visible(timeout=60_000)
-    return desk.get_attribute("data-post") or ""
-
-
-def press(page: Page, key: str, after: str) -> str | None:
-    """Press a key that ends the post in hand; the next one's id, None: there is none."""
-    page.keyboard.press(key)
-    done = page.locator(f'.desk:not([data-post="{after}"]):not(.busy)')
-    nothing = page.get_by_text(re.compile("The queue is empty|Nothing here for you"))
-    expect(done.or_(nothing).first).to_be_visible(timeout=60_000)
-    return None if nothing.count() else shown(page)
-
-
 def empty(page: Page) -> None:
     expect(page.get_by_text("The queue is empty")).to_be_visible(timeout=60_000)
 
@@ -179,55 +151,6 @@ def test_what_people_write_does_no_harm(office: Office, moderator: Callable[...,
         current = press(page, "a", current)
     assert not left
     empty(page)
-
-
-def test_ten_posts_by_keyboard_with_one_undo(
-    office: Office, moderator: Callable[..., Page]
-) -> None:
-    before = len(office.reviews())
-    ids = office.queue([THREAT[0].format(n) for n in range(10)])
-    page = moderator()
-    seen = [shown(page)]
-    page.keyboard.press("v")
-    expect(page.locator(".desk mark").first).to_have_text(
-        re.compile("i will find you", re.IGNORECASE)
-    )
-    # In grey until its colours are asked for.
-    text = page.locator(".desk p.text.whole")
-    for colours in ("grayscale(1)", "none", "grayscale(1)"):
-        expect(text).to_be_visible()
-        assert colours == page.locator(".desk .words").evaluate(_COLOURS)
-        page.keyboard.press("g")
-    # A note; letters typed into it are no decisions, and `c` and `r` are not Streamlit's.
-    page.keyboard.press("n")
-    page.keyboard.type("clear case, referred")
-    page.keyboard.press("Escape")
-    page.keyboard.press("h")
-    expect(page.get_by_text("Hide: why?")).to_be_visible()
-    for n, key in enumerate(("Enter", "a", "f", "a", "a", "f", "a", "a", "a")):
-        following = press(page, key, seen[-1])
-        assert following is not None
-        # What is confirmed is on the topic before the next post shows.
-        written = office.reviews()[before:]
-        assert [review.post_id for review in written] == seen
-        assert len(written) == n + 1
-        seen.append(following)
-    assert seen == ids
-    assert press(page, "u", seen[-1]) == seen[-2], "the post is in hand again"
-    page.keyboard.press("l")
-    following = press(page, "1", seen[-2])
-    assert following == seen[-1]
-    assert press(page, "a", following) is None
-    empty(page)
-    written = office.reviews()[before:]
-    assert [review.verdict for review in written] == ["decide"] * 9 + ["undo"] + ["decide"] * 2
-    assert [review.action for review in written] == [
-        "hide", "allow", "flag", "allow", "allow", "flag", "allow", "allow", "allow", None, "limit", "allow",
-    ]  # fmt: skip
-    assert written[0].reason == "violence-threats"
-    assert written[0].note == "clear case, referred"
-    assert written[9].undoes == written[8].review_id
-    assert len({review.reviewer for review in written}) == 1
 
 
 def test_two_browsers_never_see_the_same_post(
@@ -276,20 +199,6 @@ def test_a_rule_is_edited_with_its_mistakes_shown_and_saved(
     load_policy(office.policy)
     page.get_by_text("Changes", exact=True).click()
     expect(page.locator("[data-testid=stDataFrame]")).to_be_visible(timeout=30_000)
-
-
-def test_a_shadow_rule_is_promoted(office: Office, moderator: Callable[..., Page]) -> None:
-    assert (
-        with_key(office.policy.read_text(), "obscene", "mode", "shadow")
-        == office.policy.read_text()
-    )
-    page = moderator("rules?rule=obscene")
-    page.get_by_role("button", name="Promote to live").click(timeout=60_000)
-    page.get_by_role("dialog").get_by_role("button", name="Do it").click()
-    expect(page.get_by_role("button", name="Promote to live")).to_have_count(0, timeout=30_000)
-    assert (
-        with_key(office.policy.read_text(), "obscene", "mode", "live") == office.policy.read_text()
-    )
 
 
 def test_what_the_broker_did_not_confirm_stays(

@@ -345,6 +345,24 @@ def test_an_older_read_model_becomes_a_newer_one_with_all_it_holds(
         assert reader.counters()["labels"] == 12
 
 
+def test_what_alerts_of_an_older_read_model_showed_is_taken_over(
+    place: ReadModelAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.schema.MIGRATIONS", MIGRATIONS[:2])
+    monkeypatch.setattr("dashboard.schema.VERSION", 2)
+    with Store(place) as old, old.transaction():
+        for alert_id, state in (("a1", "firing"), ("a2", "resolved")):
+            old._db.execute(
+                "INSERT INTO alerts VALUES (?, 'r', 'threshold', ?, 3, 5, 7, NULL, 0, ?)",
+                (alert_id, state, b"{}"),
+            )
+    monkeypatch.undo()
+    with Store(place):
+        pass
+    with asking(place) as ask:
+        assert ask("SELECT * FROM alert_firings") == [("a1", 7, b"{}")]
+
+
 def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.db"
     other.write_bytes(b"this is a text file, not a database\n" * 100)
