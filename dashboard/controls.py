@@ -56,7 +56,7 @@ def controls() -> None:
         _freshness()
 
 
-@st.fragment(run_every=2)
+@st.fragment(run_every=page.LOOK_S)
 def _freshness() -> None:
     with (
         st.container(horizontal=True, horizontal_alignment="right"),

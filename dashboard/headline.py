@@ -10,7 +10,7 @@ from dashboard import controls, page
 from dashboard.figures import Figures, figures, stretch
 
 
-@st.fragment(run_every=2)
+@st.fragment(run_every=page.LOOK_S)
 def status_line() -> None:
     """How fresh the page is; goes on while the page is paused."""
     now = page.now_ms()

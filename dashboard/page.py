@@ -18,8 +18,10 @@ from dashboard.errors import ReadModelError
 from dashboard.reader import Reader, Status, open_reader
 from stream.settings import Settings, load_settings
 
-#: A projector beats every second; one that has been silent for this long is not there. The pages
-#: look every two seconds, so that the amber word stands within ten.
+#: Every page looks this often how old what it shows is.
+LOOK_S: Final = 2.0
+#: A projector beats every second; one that has been silent for this long is not there. With the
+#: next look, and a second for drawing it, the amber word stands within ten seconds.
 STALE_S: Final = 7.0
 _NAMES_S: Final = 60.0
 

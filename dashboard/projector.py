@@ -37,7 +37,11 @@ _POLL_TIMEOUT_MS: Final = 250
 #: With less than this at hand and no more to come, waiting a moment makes one transaction of many.
 _FULL_BATCH: Final = 500
 _GATHER_S: Final = 0.1
-_BEAT_S: Final = 1.0
+BEAT_S: Final = 1.0
+#: A broker that takes requests and answers none (stopped, or behind a network that swallows
+#: packets) makes no error for long. Asked every two seconds, it is taken for away when it has
+#: answered nobody for this long: with a beat and a page's look that is said within ten seconds.
+SILENT_S: Final = 6.0
 _TIDY_S: Final = 20.0
 _AWAY_S: Final = 1.0
 _FETCH_BYTES: Final = 4 * 1024 * 1024
@@ -61,6 +65,8 @@ class Projector:
         self._assigned: dict[str, tuple[int, ...]] = {}
         self._topic_ids: dict[str, str] = {}
         self._seen: Sample | None = None
+        #: When the broker last answered, on the clock that is not set back.
+        self._heard = time.monotonic()
         self._rate = _Rate()
         self._next_beat = 0.0
         self._next_tidy = 0.0
@@ -105,6 +111,7 @@ class Projector:
             return
         self._settle()
         self._seen = sample
+        self._heard = time.monotonic()
         broker: dict[str, Any] = {"kafka": self._kafka.bootstrap}
         if sample.error is not None:
             self._store.beat("broker", "away", sample.at_ms, broker | {"error": sample.error})
@@ -210,6 +217,7 @@ class Projector:
         if not polled:
             self._settle()
             return 0
+        self._heard = time.monotonic()
         batch = self._batch(polled)
         self._settle()
         self._writing = self._writer.submit(self._store.apply, batch)
@@ -279,9 +287,9 @@ class Projector:
         now = time.monotonic()
         if now < self._next_beat:
             return
-        self._next_beat = now + _BEAT_S
+        self._next_beat = now + BEAT_S
         self._settle()
-        away = self._error or (self._seen.error if self._seen else None)
+        away = self._error or (self._seen.error if self._seen else None) or self._silence(now)
         if away is not None:
             state = "broker-away"
         elif self._assigned:
@@ -304,6 +312,14 @@ class Projector:
         if now >= self._next_tidy:
             self._next_tidy = now + _TIDY_S
             self._store.tidy(_now_ms())
+
+    def _silence(self, now: float) -> str | None:
+        """What to say of a broker that was there and answers neither us nor the watch."""
+        silent_s = now - self._heard
+        # What the watch has seen meanwhile is an answer, if we were the slow ones.
+        if self._seen is None or silent_s < SILENT_S or self._watch.latest is not self._seen:
+            return None
+        return f"no answer for {silent_s:.0f} s"
 
     def _behind(self) -> int | None:
         """Records on the topics that are not in the read model yet; None: not known."""

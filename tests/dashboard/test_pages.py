@@ -189,12 +189,9 @@ def test_pause_holds_the_feed(open_page: Open, database: Path) -> None:
     assert feed(test)["posts"][0]["id"] == later[-1].label.post_id
 
 
-@pytest.mark.parametrize("name", ["live", "system"])
-def test_a_read_model_nobody_brings_up_to_date_is_amber(
-    open_page: Open, database: Path, name: str
-) -> None:
+def test_a_read_model_nobody_brings_up_to_date_is_amber(open_page: Open, database: Path) -> None:
     filled(database, recent(50), beat_ago_s=42)
-    test = open_page(name)
+    test = open_page()
     assert test.warning
     said = words(test)
     assert "This page is frozen" in said

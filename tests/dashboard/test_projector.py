@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -226,6 +227,26 @@ def test_a_broker_that_goes_away_is_said_and_waited_for(tmp_path: Path) -> None:
                 admin.create_missing()
             send(kafka, list(stream_of(20, start_ms=START_MS)))
             until(lambda r: r.size()[0] == 20, path)
+
+
+def test_a_broker_that_takes_requests_and_answers_none_is_said(tmp_path: Path) -> None:
+    """No error comes of it for the half minute that a request may take."""
+    path = tmp_path / "m.db"
+    with EmbeddedBroker() as broker:
+        kafka = KafkaSettings.model_validate({"bootstrap": broker.bootstrap})
+        with open_admin(kafka) as admin:
+            admin.create_missing()
+        with projecting(kafka, path):
+            until(lambda r: r.status()["projector"].state == "reading", path)
+            os.kill(broker.pid, signal.SIGSTOP)
+            try:
+                away = until(
+                    lambda r: (p := r.status()["projector"]).state == "broker-away" and p, path
+                )
+            finally:
+                os.kill(broker.pid, signal.SIGCONT)
+            assert re.fullmatch(r"no answer for \d+ s", away.detail["error"])
+            until(lambda r: r.status()["projector"].state == "reading", path)
 
 
 def test_sigterm_ends_it_cleanly_and_its_parents_death_too(
