@@ -282,7 +282,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     `used` counts, by rule, posts on which a strong action of the rule fell, as far as the labels
     before `next_offset`; the key "" counts those of all rules. `tripped` says since when a rule
-    (or "", all of them) is in shadow for the rest of the day.
+    (or "", all of them) is in shadow for the rest of the day, and `limits` by which quota.
     """
 
     schema: Literal["tidegate.quota.v1"]
@@ -292,6 +292,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     at: str
     used: dict[str, int] = msgspec.field(default_factory=dict)
     tripped: dict[str, str] = msgspec.field(default_factory=dict)
+    limits: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

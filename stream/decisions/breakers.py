@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -55,6 +55,7 @@ class Breakers:
         prefix: of the topics.
         now_ms: the time it is.
         published: by id, the last state of the quotas' alerts on their topic.
+        counts: the last count of every partition.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Breakers:
         prefix: str,
         now_ms: int,
         published: Callable[[], Mapping[str, str]],
+        counts: Callable[[], Sequence[Quota]],
     ) -> None:
         self._published = published
+        self._counts = counts
         self._given_out: dict[str, str] = {}
         self._alerts = ALERTS.full_name(prefix)
         self._topic = QUOTAS.full_name(prefix)
@@ -115,9 +118,18 @@ class Breakers:
         day, since = self._quotas.day, dict(self._quotas.tripped)
         tripped, freed = self._quotas.adopt(limits_of(policy), now_ms)
         outputs = [output for rule in tripped for output in self._fired(rule)]
-        for rule in freed:
-            outputs += self._resolved(rule, day, since[rule], "it was raised", now_ms)
-        return outputs
+        return outputs + self._freed({rule: since[rule] for rule in freed}, day, now_ms)
+
+    def _freed(self, rules: Mapping[str, str], day: str, now_ms: int) -> list[Output]:
+        """What acts again on the same day, and since when it did not."""
+        limits = self._quotas.limits
+        return [
+            output
+            for rule, since in rules.items()
+            for output in self._resolved(
+                rule, day, since, "it was raised" if rule in limits else "it was lifted", now_ms
+            )
+        ]
 
     def begin(self, partition: int, first: int, past: Past, now_ms: int) -> list[Output]:
         """Begin with a partition at a label's offset, unless its count ends just before it."""
@@ -130,7 +142,25 @@ class Breakers:
             # Those behind the label that comes next are counted when it is read again.
             if at < first and decision.decided_at[:10] == self._quotas.day:
                 outputs += self.count(partition, at, decision)
-        return outputs
+        outputs += self._judged(now_ms)
+        return outputs + [o for rule in self._quotas.trip(now_ms) for o in self._fired(rule)]
+
+    def glance(self, kept: Quota | None, now_ms: int) -> list[Output]:
+        """Know a partition whose first label is still to come: what was tripped may be free."""
+        outputs = self.stale(kept, now_ms)
+        self._quotas.glance(kept)
+        return outputs + self._judged(now_ms)
+
+    def _judged(self, now_ms: int) -> list[Output]:
+        """A quota that was raised while no worker ran: the rule acts again, if it may."""
+        if not self._quotas.doubtful:
+            return []
+        return self._freed(self._quotas.judge(self._counts()), self._quotas.day, now_ms)
+
+    @property
+    def partitions(self) -> list[int]:
+        """Those that are counted."""
+        return self._quotas.partitions
 
     def end(self, partition: int) -> None:
         """A partition went to another worker."""

@@ -30,7 +30,7 @@ from stream.errors import PolicyError, PostError
 from stream.kafka.ledger import Record, Span
 from stream.kafka.packing import Output
 from stream.logs import get_logger
-from stream.outcomes import Decision, Review, decode_review
+from stream.outcomes import Decision, Quota, Review, decode_review
 from stream.pipeline import Outcome
 from stream.policy import NO_HISTORY, Policy, Subject, decision_of
 from stream.records import (
@@ -105,7 +105,7 @@ class Deciding:
         policy = watch.policy
         self._policy = policy
         self._history = WindowHistory(policy.windows)
-        self._breakers = Breakers(policy, prefix, now_ms(), self._published)
+        self._breakers = Breakers(policy, prefix, now_ms(), self._published, self._counts)
 
     # -- from the flow
 
@@ -137,6 +137,10 @@ class Deciding:
         with self._recovery() as recovery:
             return recovery.quota_alerts()
 
+    def _counts(self) -> list[Quota]:
+        with self._recovery() as recovery:
+            return recovery.quotas()
+
     def tick(self, assigned: Collection[int], partitions: int) -> list[Output]:
         """What time brings: a changed policy, another day, what other workers have counted.
 
@@ -152,7 +156,7 @@ class Deciding:
                 self._history.release(lost)
             self._glanced &= set(assigned)
             outputs = self._look(now_ms)
-            fresh = set(assigned) - self._glanced - set(self._parts)
+            fresh = set(assigned) - self._glanced - set(self._breakers.partitions)
             others = set(range(partitions)) - set(assigned)
             due = others and time.monotonic() - self._elsewhere_at_s >= _ELSEWHERE_EVERY_S
             if fresh or due:
@@ -160,7 +164,7 @@ class Deciding:
                     for partition in sorted(fresh):
                         # Nothing came of it yet: was something tripped that must be resolved?
                         self._glanced.add(partition)
-                        outputs += self._breakers.stale(recovery.last_quota(partition), now_ms)
+                        outputs += self._breakers.glance(recovery.last_quota(partition), now_ms)
                     if due:
                         counts = [recovery.last_quota(partition) for partition in sorted(others)]
                         self._breakers.elsewhere([count for count in counts if count is not None])

@@ -67,11 +67,16 @@ class Quotas:
         self._limits = dict(limits)
         self.day = day
         self._parts: dict[int, _Part] = {}
-        #: What other workers' partitions have used.
+        #: What partitions that are not open here have used: other workers', and quiet ones of ours.
+        self._counts: dict[int, Quota] = {}
         self._elsewhere: Counter[str] = Counter()
         self._total: Counter[str] = Counter()
         #: Tripped rules and since when.
         self.tripped: dict[str, str] = {}
+        #: Those of them that were tripped by a lower quota than today's, before this start.
+        self._doubtful: set[str] = set()
+        #: Those that were, and are free by the quota that is in force.
+        self._cleared: set[str] = set()
 
     @property
     def limits(self) -> Mapping[str, int]:
@@ -85,18 +90,60 @@ class Quotas:
     def open(self, partition: int, kept: Quota | None) -> None:
         """Begin or begin again with a partition, from its last count, or from none.
 
-        What was tripped stays tripped, if it was on this day.
+        What was tripped stays tripped, if it was on this day; see `judge`.
         """
         self.close(partition)
+        if self._counts.pop(partition, None) is not None:
+            self._add_up()
         part = _Part(next_offset=0)
         if kept is not None:
             part.next_offset = max(kept.next_offset, 0)
             if kept.day == self.day:
                 part.used.update(kept.used)
-                for rule, since in kept.tripped.items():
-                    self.tripped.setdefault(rule, since)
+                self._remember(kept)
         self._parts[partition] = part
         self._total.update(part.used)
+
+    def glance(self, kept: Quota | None) -> None:
+        """Know a partition's last count before its first label."""
+        if kept is not None and kept.day == self.day:
+            self._counts[kept.partition] = kept
+            self._add_up()
+            self._remember(kept)
+
+    def _remember(self, kept: Quota) -> None:
+        for rule, since in kept.tripped.items():
+            limit = self._limits.get(rule)
+            lower = limit is None or kept.limits.get(rule, limit) < limit
+            if rule in self.tripped and rule not in self._doubtful:
+                continue
+            if not lower:
+                self.tripped[rule] = since
+                self._doubtful.discard(rule)
+            elif rule not in self._cleared:
+                self.tripped.setdefault(rule, since)
+                self._doubtful.add(rule)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether `judge` is needed: a quota was raised while nobody was there to see it."""
+        return bool(self._doubtful)
+
+    def judge(self, counts: Iterable[Quota]) -> dict[str, str]:
+        """Judge by the quota in force what another one tripped; what is free, and since when it was not.
+
+        Args:
+            counts: of every partition, also those of other workers.
+        """
+        self.elsewhere(counts)
+        freed = {}
+        for rule in sorted(self._doubtful):
+            limit = self._limits.get(rule)
+            if limit is None or self.total(rule) < limit:
+                freed[rule] = self.tripped.pop(rule)
+        self._cleared.update(freed)
+        self._doubtful = set()
+        return freed
 
     def continues(self, partition: int, offset: int) -> bool:
         """Whether the count of a partition ends just before a label's offset."""
@@ -110,20 +157,25 @@ class Quotas:
             self._total.subtract(part.used)
 
     def elsewhere(self, counts: Iterable[Quota]) -> None:
-        """What the partitions of other workers have used, and what they have tripped by it.
+        """What partitions that are not open here have used, and what they have tripped by it.
 
         Not what is far from its limit: the other has not seen yet that it was raised, and two
         workers must not go on telling each other.
         """
-        self._elsewhere = Counter()
-        today = [c for c in counts if c.day == self.day and c.partition not in self._parts]
-        for count in today:
-            self._elsewhere.update(count.used)
-        for count in today:
+        for count in counts:
+            if count.day == self.day and count.partition not in self._parts:
+                self._counts[count.partition] = count
+        self._add_up()
+        for count in self._counts.values():
             for rule, since in count.tripped.items():
                 limit = self._limits.get(rule)
                 if limit is not None and self.total(rule) >= limit:
                     self.tripped.setdefault(rule, since)
+
+    def _add_up(self) -> None:
+        self._elsewhere = Counter()
+        for count in self._counts.values():
+            self._elsewhere.update(count.used)
 
     def shadowed(self, policy: Policy) -> frozenset[str]:
         """The rules that may act no more today."""
@@ -165,14 +217,25 @@ class Quotas:
     def adopt(self, limits: Mapping[str, int], now_ms: int) -> tuple[list[str], list[str]]:
         """Another policy's limits; the rules this trips, and those it lets act again."""
         self._limits = dict(limits)
-        over = {rule for rule, limit in self._limits.items() if self.total(rule) >= limit}
-        freed = sorted(set(self.tripped) - over)
+        self._cleared = set()
+        freed = sorted(set(self.tripped) - self._over())
         for rule in freed:
             del self.tripped[rule]
-        new = sorted(over - set(self.tripped))
+        return self.trip(now_ms), freed
+
+    def trip(self, now_ms: int) -> list[str]:
+        """Trip what has used all it may; which rules that is.
+
+        Most are tripped by the action that was the last one. A quota of 0 has none, and that of a
+        quota which was lowered lies in the past.
+        """
+        new = sorted(self._over() - set(self.tripped))
         for rule in new:
             self.tripped[rule] = rfc3339(now_ms)
-        return new, freed
+        return new
+
+    def _over(self) -> set[str]:
+        return {rule for rule, limit in self._limits.items() if self.total(rule) >= limit}
 
     def turn(self, day: str) -> dict[str, str]:
         """Another day: everything begins at none. What was tripped, and since when."""
@@ -180,9 +243,9 @@ class Quotas:
         self.day = day
         self._total = Counter()
         self._elsewhere = Counter()
+        self._counts, self._doubtful, self._cleared = {}, set(), set()
         for part in self._parts.values():
             part.used = Counter()
-        # A quota of 0 is a rule that may never act.
         return freed
 
     def state(self, partition: int, now_ms: int) -> Quota:
@@ -196,6 +259,7 @@ class Quotas:
             at=rfc3339(now_ms),
             used=dict(part.used),
             tripped=dict(self.tripped),
+            limits={r: self._limits[r] for r in self.tripped if r in self._limits},
         )
 
     @property

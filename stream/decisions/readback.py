@@ -8,7 +8,7 @@ offset has this time" is not to be trusted, and of an origin's offset no broker 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -16,6 +16,7 @@ from stream.errors import BrokerError
 from stream.kafka.client import aiokafka_config, reason_of
 from stream.kafka.ledger import Record
 from stream.kafka.offsets import OffsetRange, offset_ranges
+from stream.kafka.scan import open_scanner
 from stream.settings import KafkaSettings
 
 _FETCH_BYTES: Final = 1 << 20
@@ -31,6 +32,10 @@ class Reader(Protocol):
 
     def ranges(self, places: list[tuple[str, int]]) -> dict[tuple[str, int], OffsetRange]:
         """First and end offset of each (topic, partition)."""
+        ...
+
+    def partitions(self, topic: str) -> Mapping[int, OffsetRange]:
+        """First and end offset of every partition of a topic."""
         ...
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
@@ -84,6 +89,15 @@ class TopicReader:
             BrokerError: the broker does not tell.
         """
         return offset_ranges(self._kafka, places)
+
+    def partitions(self, topic: str) -> Mapping[int, OffsetRange]:
+        """First and end offset of every partition of a topic.
+
+        Raises:
+            BrokerError: the broker does not tell.
+        """
+        with open_scanner(self._kafka) as scanner:
+            return scanner.ranges(topic)[topic]
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
         """The records of these offsets, `end` not included.

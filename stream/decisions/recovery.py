@@ -144,6 +144,12 @@ class Recovery:
         place = (self._names.quotas, partition)
         return self._last_quota(partition, self._reader.ranges([place])[place])
 
+    def quotas(self) -> list[Quota]:
+        """The last count of every partition."""
+        within = self._reader.partitions(self._names.quotas)
+        counts = [self._last_quota(number, each) for number, each in within.items()]
+        return [count for count in counts if count is not None]
+
     def quota_alerts(self) -> dict[str, str]:
         """By id, the last state of the quotas' alerts that were published."""
         place = (self._names.alerts, 0)

@@ -19,6 +19,15 @@ from stream.policy import Policy, load_policy
 from stream.records import Label, ModelRef, Origin, Post, TaskLabel, encode, label_id, rfc3339
 
 NOON_MS = 1_795_348_800_000  # 2026-11-22T12:00:00Z
+RULES = """
+name: test
+quota: 12
+rules:
+  - {id: insult, when: toxicity.insult >= 0.5, action: hide, severity: high, reason: harassment-other, quota: 5}
+  - {id: chatty, when: 'count(author, "20s") >= 5', action: flag, severity: low, reason: misleading-spam}
+  - {id: wave, when: 'distinct_authors(tag, "30s") >= 3', action: limit, severity: low, reason: misleading-spam, mode: shadow}
+  - {id: again, when: 'actions(author, "1m") >= 2', action: review, severity: low, reason: misleading-spam}
+"""
 
 
 def label_of(
@@ -102,6 +111,10 @@ class Topics:
     def ranges(self, places: list[tuple[str, int]]) -> dict[tuple[str, int], OffsetRange]:
         return {place: OffsetRange(0, len(self.records[place])) for place in places}
 
+    def partitions(self, topic: str) -> dict[int, OffsetRange]:
+        there = [number for name, number in self.records if name == topic]
+        return {number: self.ranges([(topic, number)])[topic, number] for number in sorted(there)}
+
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Kept]:
         yield from self.records[topic, partition][start:end]
 
@@ -162,3 +175,24 @@ def deciding_over(topics: Topics, policy: Policy | GivenPolicy) -> Deciding:
     """A pipeline that has just been started."""
     watch = policy if isinstance(policy, GivenPolicy) else GivenPolicy(policy)
     return Deciding(watch, "", topics.recovery, now_ms=lambda: topics.clock_ms)
+
+
+def run(deciding: Deciding, topics: Topics, start: int, end: int, partition: int = 0) -> None:
+    """A batch of labels, delivered."""
+    span = topics.span("labels", partition, start, end)
+    topics.deliver(deciding.run([span]).outputs)
+
+
+def fill(topics: Topics, count: int, partitions: int = 1) -> None:
+    """Labels of three authors, some with a tag, some insults."""
+    for number in range(count):
+        for partition in range(partitions):
+            topics.put_label(
+                label_of(
+                    number,
+                    partition=partition,
+                    author=f"{partition}-{number % 3}",
+                    tags=["x"] if number % 4 == 0 else [],
+                    insult=0.9 if number % 7 == 3 else 0.1,
+                )
+            )

@@ -15,13 +15,23 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from models.labelled import find_labels
 from stream.decisions.readback import TopicReader
+from stream.decisions.recovery import Names, Recovery
 from stream.kafka.client import aiokafka_config
 from stream.kafka.embedded import EmbeddedBroker
-from stream.outcomes import Action, Alert, Decision, Review, decode_alert, decode_decision
+from stream.outcomes import (
+    QUOTA_SCHEMA,
+    Action,
+    Alert,
+    Decision,
+    Quota,
+    Review,
+    decode_alert,
+    decode_decision,
+)
 from stream.records import Label, encode
 from stream.roles import Duty, group_of
 from stream.settings import KafkaSettings, Settings
-from stream.topics import ALERTS, DECISIONS, LABELS, REVIEWS, Topic
+from stream.topics import ALERTS, DECISIONS, LABELS, QUOTAS, REVIEWS, Topic
 from tests.conftest import RunTidegate, StartTidegate, kafka_environment, topics_on
 from tests.stream.decisions.labels import Topics, deciding_over, label_of, policy_of
 
@@ -182,6 +192,27 @@ def test_kill_9_in_the_middle_changes_no_decision(
 @pytest.fixture
 def embedded_topics(embedded_broker: EmbeddedBroker) -> KafkaSettings:
     return topics_on(embedded_broker, partitions=2)
+
+
+def test_the_last_counts_of_all_partitions_are_read(embedded_topics: KafkaSettings) -> None:
+    kafka = embedded_topics
+    first, last, other = (
+        Quota(
+            schema=QUOTA_SCHEMA,
+            partition=partition,
+            day="2026-11-22",
+            next_offset=offset,
+            at="2026-11-22T12:00:00.000Z",
+            tripped={"insult": "2026-11-22T11:00:00.000Z"},
+            limits={"insult": offset},
+        )
+        for partition, offset in ((0, 3), (0, 5), (1, 4))
+    )
+    with TopicReader(kafka) as reader:
+        recovery = Recovery(reader, Names.of(kafka.topic_prefix))
+        assert recovery.quotas() == []
+        put(kafka, QUOTAS, {0: [encode(first), encode(last)], 1: [encode(other)]})
+        assert recovery.quotas() == [last, other]
 
 
 def review(number: int, label: Label, **values: object) -> bytes:
