@@ -115,10 +115,15 @@ def what_is_missing(kind: str = "cuda") -> list[str]:
 
 def providers_of(kind: str, number: int) -> list[Any]:
     """What onnxruntime is given for a device; the CPU is always last, for what a GPU cannot."""
-    # Memory is taken as it is needed: several workers share a card.
+    # Memory is taken as it is needed: several workers share a card. An fp32 graph gives fp32's
+    # answers: who wants speed takes fp16, whose loss is measured when it is made.
     cuda = (
         PROVIDERS["cuda"],
-        {"device_id": str(number), "arena_extend_strategy": "kSameAsRequested"},
+        {
+            "device_id": str(number),
+            "arena_extend_strategy": "kSameAsRequested",
+            "use_tf32": "0",
+        },
     )
     rest: list[Any] = [PROVIDERS["cpu"]]
     if kind == "cpu":

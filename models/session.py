@@ -7,10 +7,12 @@ where a GPU was asked for, and a remark where it was left to us.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -174,7 +176,12 @@ class GraphSession:
 
     def _first(self, kind: str, number: int, *, fall_back: bool) -> tuple[Any, str | None]:
         """The session, and why it is not where it should be, where it may be elsewhere."""
-        session = self._load(kind, number)
+        try:
+            session = self._load(kind, number)
+        except ModelRuntimeError as exc:
+            if not fall_back or kind == "cpu":
+                raise
+            return None, f"the GPU cannot be used: {exc.message}"
         active = session.get_providers()[0]
         if active == PROVIDERS[kind]:
             return session, None
@@ -191,7 +198,9 @@ class GraphSession:
     def _load(self, kind: str, number: int) -> Any:
         ort = self._ort
         if kind != "cpu" and hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()
+            # It prints what it cannot load, and standard output is for data.
+            with redirect_stdout(sys.stderr):
+                ort.preload_dlls()
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -203,12 +212,14 @@ class GraphSession:
             # setting only costs: half the speed.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
+            # Its own fallback would go on on the CPU, also in the middle of the work.
             return ort.InferenceSession(
-                str(self.path), options, providers=providers_of(kind, number)
+                str(self.path), options, providers=providers_of(kind, number), enable_fallback=0
             )
         except Exception as exc:  # onnxruntime raises a family of types with no common base
+            on = "" if kind == "cpu" else f" on `{kind}:{number}`"
             raise ModelRuntimeError(
-                f"onnxruntime cannot load the graph: {_first_line(exc)}",
+                f"onnxruntime cannot load the graph{on}: {_first_line(exc)}",
                 where=str(self.path),
                 hint="`tidegate models verify` checks the files; `tidegate doctor` the runtime",
             ) from exc

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import random
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import msgspec
+import onnx
+import onnxruntime as ort
 import pytest
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from models.batch import pad_batches
 from models.manifest import Head, Manifest, Model, load_manifest, sha256_of
@@ -17,6 +23,18 @@ from models.scorer import OnnxScorer
 from tests.models.bert_graph import FLAT_LABELS, LABELS, WORDS, write_graph, write_tokenizer
 
 MAX_TOKENS = 16
+#: For every test that takes `device`: on the GPU, too, where onnxruntime has its provider.
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(
+            "CUDAExecutionProvider" not in ort.get_available_providers()
+            or shutil.which("nvidia-smi") is None,
+            reason="needs an NVIDIA GPU and onnxruntime-gpu: pip install 'tidegate[gpu]'",
+        ),
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,38 @@ def built_small_model(tmp_path_factory: pytest.TempPathFactory) -> SmallModel:
         manifest_toml({"small": ["small"]}, {"small": entry}), "utf-8"
     )
     return SmallModel(folder)
+
+
+@pytest.fixture(scope="session")
+def exact_and_half(
+    built_small_model: SmallModel, tmp_path_factory: pytest.TempPathFactory
+) -> Manifest:
+    """The small model as a GPU takes it: presets `fp32` and `fp16` of the same weights."""
+    folder = tmp_path_factory.mktemp("gpu-model")
+    plain = built_small_model.manifest.models["small"]
+    models: dict[str, Model] = {}
+    precisions: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
+    for precision in precisions:
+        at = folder / precision
+        at.mkdir()
+        shutil.copy(built_small_model.folder / "small" / "tokenizer.json", at)
+        graph = onnx.load(built_small_model.fp32)
+        if precision == "fp16":
+            with warnings.catch_warnings():
+                # The weights that fp16 rounds to nothing, and the mask's low that it cannot hold.
+                warnings.simplefilter("ignore")
+                graph = convert_float_to_float16(graph, keep_io_types=True)
+        onnx.save(graph, at / "model.onnx")
+        models[precision] = msgspec.structs.replace(
+            plain,
+            folder=precision,
+            precision=precision,
+            devices=["cuda", "cpu"],
+            files={name: sha256_of(at / name) for name in ("model.onnx", "tokenizer.json")},
+        )
+    path = folder / "manifest.toml"
+    path.write_text(manifest_toml({name: [name] for name in models}, models), "utf-8")
+    return load_manifest(path)
 
 
 @pytest.fixture

@@ -14,20 +14,9 @@ from models.errors import ModelRuntimeError
 from models.manifest import load_manifest
 from models.scorer import OnnxScorer
 from models.session import GraphSession, SessionOptions
-from tests.models.conftest import SmallModel, sentences
+from tests.models.conftest import DEVICES, SmallModel, sentences
 from tests.models.test_scorer import POSTS, assert_same
 
-#: Every test below that takes `device` runs on the GPU, too, where onnxruntime has its provider.
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=pytest.mark.skipif(
-            "CUDAExecutionProvider" not in ort.get_available_providers(),
-            reason="needs an NVIDIA GPU and onnxruntime-gpu: pip install 'tidegate[gpu]'",
-        ),
-    ),
-]
 WAYS = {
     "plain": SessionOptions(sessions=1, binding=False, buckets=False),
     "bound": SessionOptions(sessions=1, binding=True, buckets=False),
