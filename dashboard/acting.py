@@ -32,7 +32,7 @@ def writer() -> Writer:
 def at_desk() -> Iterator[Desk]:
     """The desk beside the read model."""
     own = page.settings().dashboard
-    with open_desk(own.database, own.claim_s) as desk:
+    with open_desk(own.database, own.claim_s, kept=True) as desk:
         yield desk
 
 

@@ -225,28 +225,40 @@ def open_to_write(at: ReadModelAt) -> Database:
     return db
 
 
-def open_to_read(at: ReadModelAt) -> Database | None:
+def open_to_read(at: ReadModelAt, *, kept: bool = False) -> Database | None:
     """A connection that cannot write; None: there is nothing yet.
+
+    Args:
+        at: the read model.
+        kept: a server's connection is not closed but kept for the next who asks so.
 
     Raises:
         ReadModelError: the server does not let us in.
         MissingExtraError: PostgreSQL is asked for and its driver is not installed.
     """
     if isinstance(at, PostgresUrl):
-        found: Database = driver().connect(at, read_only=True)
+        found: Database = (
+            _lender().lend(at, read_only=True) if kept else driver().connect(at, read_only=True)
+        )
         return found
     return open_sqlite(at, read_only=True, busy_s=5) if at.is_file() else None
 
 
-def open_beside(at: ReadModelAt, name: str) -> Database:
+def open_beside(at: ReadModelAt, name: str, *, kept: bool = False) -> Database:
     """A small database of its own that belongs to a read model and outlives its rebuilds.
+
+    Args:
+        at: the read model.
+        name: the database's.
+        kept: see `open_to_read`.
 
     Raises:
         ReadModelError: the server does not let us in, or there is no folder for the file.
         MissingExtraError: PostgreSQL is asked for and its driver is not installed.
     """
     if isinstance(at, PostgresUrl):
-        found: Database = driver().connect(at.with_schema(f"{at.schema}_{name}"))
+        beside = at.with_schema(f"{at.schema}_{name}")
+        found: Database = _lender().lend(beside) if kept else driver().connect(beside)
         return found
     path = at.with_name(f"{at.name}.{name}")
     try:
@@ -276,6 +288,13 @@ def driver() -> types.ModuleType:
             hint="pip install 'tidegate[postgres]'",
         ) from exc
     return postgres
+
+
+def _lender() -> types.ModuleType:
+    driver()  # says what is missing
+    from dashboard import kept_connections
+
+    return kept_connections
 
 
 def database_errors() -> tuple[type[Exception], ...]:

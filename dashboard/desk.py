@@ -299,14 +299,19 @@ class Desk:
 
 
 @contextmanager
-def open_desk(read_model: ReadModelAt, claim_s: int = 300) -> Iterator[Desk]:
+def open_desk(read_model: ReadModelAt, claim_s: int = 300, *, kept: bool = False) -> Iterator[Desk]:
     """The desk beside a read model; made where it is not there.
+
+    Args:
+        read_model: whose desk.
+        claim_s: how long a claim lasts.
+        kept: see `dashboard.database.open_to_read`.
 
     Raises:
         ReadModelError: its file or schema cannot be used.
     """
     try:
-        with closing(open_beside(read_model, "desk")) as db:
+        with closing(open_beside(read_model, "desk", kept=kept)) as db:
             db.make(_SCHEMA)
             yield Desk(db, claim_s)
     except database_errors() as exc:

@@ -83,7 +83,7 @@ def reading() -> Iterator[Reader | None]:
     """A reader for one run; what is wrong with the file is said on the page."""
     entered = False
     try:
-        with open_reader(settings().dashboard.database) as reader:
+        with open_reader(settings().dashboard.database, kept=True) as reader:
             entered = True
             yield reader
     except ReadModelError as error:

@@ -10,13 +10,14 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
 from psycopg import RawCursor, capabilities
 from psycopg.errors import LockNotAvailable as LockTimeout
+from psycopg.pq import TransactionStatus
 
 from dashboard.errors import ReadModelAwayError, ReadModelError
 from dashboard.postgres_dialect import register_types, statement, table_script
@@ -72,6 +73,8 @@ class PostgresDatabase:
         self._connection = connection
         self._at = at
         self._old = old
+        #: Gets it when it is closed; None: it is closed for good.
+        self.taker: Callable[[PostgresDatabase], None] | None = None
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
         """See `Database`."""
@@ -193,7 +196,15 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """See `Database`."""
-        self._connection.close()
+        if self.taker is not None:
+            self.taker(self)
+        else:
+            self._connection.close()
+
+    def nothing_under_way(self) -> bool:
+        """Whether it is open, in no transaction, and no rows of a statement are still to come."""
+        status = self._connection.info.transaction_status
+        return not self._connection.closed and status == TransactionStatus.IDLE
 
     def try_lock(self, purpose: str, wait_s: float) -> bool:
         """Take a lock of the session for a purpose, trying for some seconds; whether it was given."""
@@ -220,7 +231,12 @@ class PostgresDatabase:
 
 
 def connect(
-    at: PostgresUrl, *, read_only: bool = False, durable: bool = True, old: str | None = None
+    at: PostgresUrl,
+    *,
+    read_only: bool = False,
+    durable: bool = True,
+    old: str | None = None,
+    prepared: bool = True,
 ) -> PostgresDatabase:
     """A connection to the schema, whether it is there yet or not.
 
@@ -229,6 +245,7 @@ def connect(
         read_only: it cannot write.
         durable: a commit is on disk; without, a power cut may cost the last ones, never a part of one.
         old: see `PostgresDatabase`.
+        prepared: statements that come often are prepared by the server.
 
     Raises:
         ReadModelError: no server, not this user or password, no such database, too old a server.
@@ -262,6 +279,8 @@ def connect(
         connection.close()
         raise
     register_types(connection.adapters)
+    if not prepared:
+        connection.prepare_threshold = None
     return PostgresDatabase(connection, at, old)
 
 

@@ -89,15 +89,19 @@ class Status:
 
 
 @contextmanager
-def open_reader(at: ReadModelAt) -> Iterator[Reader | None]:
+def open_reader(at: ReadModelAt, *, kept: bool = False) -> Iterator[Reader | None]:
     """A reader of a read model; None where there is none yet.
+
+    Args:
+        at: the read model.
+        kept: see `dashboard.database.open_to_read`.
 
     Raises:
         ReadModelError: it is another version's, or no read model at all.
     """
     db: Database | None = None
     try:
-        db = open_to_read(at)
+        db = open_to_read(at, kept=kept)
         version = 0 if db is None else db.version()
         if version not in (0, VERSION):
             raise ReadModelError(

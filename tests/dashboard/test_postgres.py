@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 
 import dashboard
 from dashboard import page
-from dashboard.database import driver
+from dashboard.database import database_errors, driver
 from dashboard.desk import open_desk
 from dashboard.errors import ReadModelAwayError, ReadModelError
 from dashboard.outcome_rows import delivery_row, metric_row
@@ -29,7 +29,7 @@ from dashboard.projection import Place, UnreadableRecordError
 from dashboard.reader import open_reader
 from dashboard.store import Store
 from dashboard.swap import remove
-from stream.database_url import PostgresUrl, parse_database
+from stream.database_url import PostgresUrl, ReadModelAt, parse_database
 from stream.errors import ConfigError
 from stream.outcomes import DELIVERY_SCHEMA, METRIC_SCHEMA, Delivery, Metric
 from stream.records import encode
@@ -177,16 +177,61 @@ def test_a_projector_waits_for_a_server_that_ends_and_goes_on(
             send(embedded_topics, made[:30])
             with projecting(embedded_topics, at) as projector:
                 until(lambda r: r.size()[0] == 30, at)
+                before = backend_of_pages(at)
+                assert backend_of_pages(at) == before, "one connection serves one after the other"
                 server.stop()
                 with pytest.raises(ReadModelAwayError, match="no PostgreSQL server answers"):
                     Store(at)
                 send(embedded_topics, made[30:])
+                with (
+                    pytest.raises(ReadModelAwayError, match="no PostgreSQL server answers"),
+                    open_reader(at, kept=True),
+                ):
+                    pass
                 server.start()
                 until(lambda r: r.size()[0] == 90, at)
+                assert backend_of_pages(at) != before
                 assert projector.poll() is None
             with open_reader(at) as reader:
                 assert reader is not None
                 assert reader.counters()["labels"] == 90
+
+
+def backend_of_pages(at: ReadModelAt) -> int:
+    """The server's process that answers the pages."""
+    with open_reader(at, kept=True) as reader:
+        assert reader is not None
+        found: int = reader.db.execute("SELECT pg_backend_pid()").fetchone()[0]
+    return found
+
+
+def test_a_connection_is_kept_for_one_at_a_time_and_only_when_it_is_free(
+    new_schema: NewPlace,
+) -> None:
+    at = new_schema()
+    with Store(at) as store:
+        store.apply(batch_of(stream_of(3, start_ms=START_MS)))
+    first = backend_of_pages(at)
+    with open_reader(at, kept=True), open_reader(at, kept=True) as other:
+        assert other is not None
+        assert other.db.execute("SELECT pg_backend_pid()").fetchone()[0] != first
+        with pytest.raises(database_errors(), match="read-only"):
+            other.db.execute("DELETE FROM posts")
+    # Whoever leaves in the middle of something gives nothing back.
+    with open_reader(at, kept=True) as left:
+        assert left is not None
+        abandoned = left.db.execute("SELECT pg_backend_pid()").fetchone()[0]
+        left.db.execute("BEGIN")
+    assert backend_of_pages(at) != abandoned
+    # Another schema in the same place is read as it is.
+    remove(at)
+    with open_reader(at, kept=True) as reader:
+        assert reader is None
+    with Store(at) as store:
+        store.apply(batch_of(stream_of(5, start_ms=START_MS)))
+    with open_reader(at, kept=True) as reader:
+        assert reader is not None
+        assert reader.size()[0] == 5
 
 
 def test_many_open_a_new_desk_at_once(new_schema: NewPlace) -> None:
