@@ -19,11 +19,12 @@ import msgspec
 from stream.decisions.breakers import Breakers
 from stream.decisions.history import WindowHistory
 from stream.decisions.quotas import quota_that_shadowed
-from stream.decisions.recovery import Names, Recovery
+from stream.decisions.recovery import Changed, Names, Recovery, changed_by
 from stream.decisions.reviews import (
     Verdicts,
     decision_by_review,
     decision_by_undo,
+    newer,
     place_of,
 )
 from stream.errors import PolicyError, PostError
@@ -33,6 +34,7 @@ from stream.logs import get_logger
 from stream.outcomes import Decision, Quota, Review, decode_review
 from stream.pipeline import Outcome
 from stream.policy import NO_HISTORY, Policy, Subject, decision_of
+from stream.policy.verdict import decision_id
 from stream.records import (
     DeadLetterReason,
     Label,
@@ -47,8 +49,8 @@ log = get_logger(__name__)
 
 #: How often the counts of other workers are read.
 _ELSEWHERE_EVERY_S: Final = 5.0
-#: Deleted posts that a late review must not bring back.
-_MOST_GONE: Final = 100_000
+#: Edited and deleted posts, whose earlier text a late review must not bring back.
+_MOST_CHANGED: Final = 100_000
 _MAX_KEY_BYTES: Final = 64 * 1024
 
 
@@ -70,6 +72,8 @@ class _Part:
         self.verdicts = Verdicts()
         #: Decisions that were written before a kill, on labels that are read again.
         self.decided: dict[int, Decision] = {}
+        #: Whether it was read which posts were edited or deleted before: reviews ask for it.
+        self.knows_changed = False
 
 
 class Deciding:
@@ -99,7 +103,7 @@ class Deciding:
         self._parts: dict[int, _Part] = {}
         #: Partitions whose quotas were looked at before their first label came.
         self._glanced: set[int] = set()
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._changed: OrderedDict[str, Changed] = OrderedDict()
         self._told: str | None = None
         self._elsewhere_at_s = 0.0
         policy = watch.policy
@@ -214,6 +218,11 @@ class Deciding:
         self._book(decision)
         outputs += self._breakers.count(partition, record.offset, decision)
         standing = part.verdicts.standing_after(label.post_id, decision.decision_id)
+        changed = self._changed.get(label.post_id)
+        if changed is not None and (
+            changed.gone or newer(changed.decision_id, decision.decision_id)
+        ):
+            return
         if standing is not None:
             # The same text labelled again: the person's word on it stands.
             outputs.append(
@@ -234,13 +243,20 @@ class Deciding:
         return msgspec.structs.replace(decision, label_offset=offset)
 
     def _remember(self, label: Label) -> None:
-        """Posts that are gone must not come back by a review."""
-        if label.retracted:
-            self._gone[label.post_id] = None
-            if len(self._gone) > _MOST_GONE:
-                self._gone.popitem(last=False)
-        elif self._gone:
-            self._gone.pop(label.post_id, None)
+        """A review must neither bring back a deleted post nor an earlier text."""
+        edited = label.post is not None and label.post.op == "update"
+        if label.retracted or edited or label.post_id in self._changed:
+            newest = Changed(decision_id(label.label_id), gone=label.retracted)
+            self._note_changed(label.post_id, newest)
+
+    def _note_changed(self, post_id: str, newest: Changed) -> None:
+        known = self._changed.get(post_id)
+        if known is not None and newer(known.decision_id, newest.decision_id):
+            return
+        self._changed[post_id] = newest
+        self._changed.move_to_end(post_id)
+        if len(self._changed) > _MOST_CHANGED:
+            self._changed.popitem(last=False)
 
     def _book(self, decision: Decision) -> None:
         post, origin = decision.post, decision.origin
@@ -255,11 +271,17 @@ class Deciding:
             review = decode_review(record.value or b"")
         except msgspec.DecodeError as exc:
             raise PostError(DeadLetterReason.WRONG_TYPE, f"not a review: {exc}") from exc
-        verdicts = self._parts[partition].verdicts
+        part = self._parts[partition]
+        verdicts = part.verdicts
         verdicts.read(review)
-        standing = verdicts.standing(review.post_id)
-        if review.post_id in self._gone:
+        if not part.knows_changed:
+            with self._recovery() as recovery:
+                for post_id, newest in recovery.changed(partition):
+                    self._note_changed(post_id, newest)
+            part.knows_changed = True
+        if self._is_late(review, verdicts):
             return
+        standing = verdicts.standing(review.post_id)
         if review.verdict == "decide" and standing is not None:
             if standing.review_id == review.review_id:
                 decision = decision_by_review(review, self._basis(verdicts, review))
@@ -275,6 +297,17 @@ class Deciding:
                     decided_at=review.at,
                 )
             outputs.append(self._decision(partition, record.key, decision))
+
+    def _is_late(self, review: Review, verdicts: Verdicts) -> bool:
+        """Whether it is about an earlier text, read late or once more, or a post that is gone."""
+        changed = self._changed.get(review.post_id)
+        if changed is None:
+            return False
+        seen = verdicts.basis(review.post_id)
+        if review.decision_id is not None and place_of(review.decision_id) is not None:
+            seen = review.decision_id
+        verdicts.standing_after(review.post_id, changed.decision_id)
+        return changed.gone or (seen is not None and newer(changed.decision_id, seen))
 
     def _basis(self, verdicts: Verdicts, review: Review) -> Decision | None:
         """The policy's decision on the post that a review is about."""
@@ -302,6 +335,8 @@ class Deciding:
         with self._recovery() as recovery:
             past = recovery.past(partition, first, now_ms)
             part.decided = {at: d for at, d in past.decided.items() if at >= first}
+            for post_id, newest in changed_by(part.decided.values()):
+                self._note_changed(post_id, newest)
             for review in past.reviews:
                 part.verdicts.read(review)
             outputs += self._breakers.begin(partition, first, past, now_ms)

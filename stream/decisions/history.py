@@ -1,7 +1,7 @@
 """The counts over windows that rules ask for: `stream.policy.history.History`, kept in memory.
 
-Invariant: a post counts once, however often its label is read, and never after the longest window
-of the policy. Memory is bounded: past `MAX_ENTRIES` posts or `MAX_KEYS` keys the ones longest not
+Invariant: a post counts once, when it was first posted, however often its label is read or it is
+edited, and never after the longest window of the policy. Memory is bounded: past `MAX_ENTRIES` posts or `MAX_KEYS` keys the ones longest not
 seen are forgotten, and a key counts at most its last `MAX_PER_KEY` posts.
 """
 
@@ -133,7 +133,10 @@ class WindowHistory:
         post = hash(subject.post_id)
         if self._kinds:
             at_ms = subject.at_ms
-            if post not in self._seen:
+            if (seen_ms := self._seen.get(post)) is not None:
+                # Read again, or edited: looking back from before it was posted would miss it.
+                at_ms = max(at_ms, seen_ms)
+            elif not subject.is_edit:
                 self._seen[post] = at_ms
                 self._clocks[partition] = at_ms
                 self._added += 1
@@ -141,9 +144,6 @@ class WindowHistory:
                     self._slowest_ms = min(self._clocks.values())
                 self._add(subject, at_ms)
                 self._forget_posts()
-            else:
-                # An edit counts when it was first posted: looking back from before would miss it.
-                at_ms = max(at_ms, self._seen[post])
             return HistoryAt(self, at_ms, post)
         return HistoryAt(self, subject.at_ms, post)
 

@@ -6,7 +6,7 @@ the reviews; so a partition goes on, with whoever holds it, as if nobody had bee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,7 @@ from stream.kafka.offsets import OffsetRange
 from stream.outcomes import (
     QUOTA_PREFIX,
     STRONG_ACTIONS,
+    Action,
     Decision,
     Quota,
     Review,
@@ -34,9 +35,9 @@ from stream.topics import ALERTS, DECISIONS, LABELS, QUOTAS, REVIEWS
 #: After a kill at most this many labels are read that were decided already. Whoever goes back
 #: further has moved the group's offsets on purpose, and wants new decisions.
 MOST_REPEATED: Final = 50_000
-#: How every decision that allows a post is written.
-_ALLOWED: Final = b'"action":"allow"'
 _LAST_FEW: Final = 500
+#: So many decisions of a partition are asked what was edited or deleted, for the first review.
+_LAST_CHANGED: Final = 100_000
 #: A quota's alert of today is looked for among so many of the newest alerts.
 _LAST_ALERTS: Final = 5000
 #: Decisions are out of order by no more than a worker had in flight when it was killed.
@@ -71,6 +72,33 @@ class Past:
     #: `quota` does not count yet.
     decided: dict[int, Decision] = field(default_factory=dict)
     reviews: list[Review] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A post of which there is more than one version: the policy's decision on the newest."""
+
+    decision_id: str
+    #: It was deleted.
+    gone: bool
+
+
+class _BriefPost(msgspec.Struct, frozen=True, gc=False):
+    op: str = "create"
+
+
+class _Brief(msgspec.Struct, frozen=True, gc=False):
+    """What is asked of very many decisions: the rest of them costs more to decode."""
+
+    decision_id: str
+    post_id: str
+    action: str
+    label_offset: int | None = None
+    retracted: bool = False
+    post: _BriefPost | None = None
+
+
+_decode_brief = msgspec.json.Decoder(_Brief).decode
 
 
 class Recovery:
@@ -119,7 +147,10 @@ class Recovery:
                 yield label
 
     def acted(self, partition: int, before: int, since_ms: int) -> Iterator[Decision]:
-        """Decisions to flag or more on labels before an offset, of posts not older than that."""
+        """Decisions on labels before an offset, of posts not older than that: to flag or more.
+
+        And to allow what was decided so before: it was edited, or labelled by another model.
+        """
         topic = self._names.decisions
         ((first, end),) = self._reader.ranges([(topic, partition)]).values()
 
@@ -131,13 +162,25 @@ class Recovery:
 
         within = OffsetRange(max(first, end - MAX_ENTRIES), end)
         start = find(self._reader, topic, partition, within, reached)
+        acted: set[str] = set()
         for record in self._reader.read(topic, partition, start, end):
-            if _ALLOWED in (record.value or b""):
-                continue  # most are, and decoding is what costs
+            brief = _brief(record)
+            if brief is None or brief.label_offset is None or brief.label_offset >= before:
+                continue
+            if brief.action == Action.ALLOW and brief.post_id not in acted:
+                continue
+            acted.add(brief.post_id)
             decision = _decision(record)
-            at = None if decision is None else decision.label_offset
-            if decision is not None and at is not None and at < before:
+            if decision is not None:
                 yield decision
+
+    def changed(self, partition: int) -> Iterable[tuple[str, Changed]]:
+        """Posts that were edited or deleted, as the newest decisions of a partition say."""
+        topic = self._names.decisions
+        ((first, end),) = self._reader.ranges([(topic, partition)]).values()
+        start = max(first, end - _LAST_CHANGED)
+        records = self._reader.read(topic, partition, start, end)
+        return changed_by(brief for record in records if (brief := _brief(record)) is not None)
 
     def last_quota(self, partition: int) -> Quota | None:
         """The last count of a partition's quotas."""
@@ -239,9 +282,28 @@ class Recovery:
         return found
 
 
+def changed_by(decisions: Iterable[Decision | _Brief]) -> Iterable[tuple[str, Changed]]:
+    """The posts that were edited or deleted, as the policy's decisions on them say."""
+    found: dict[str, Changed] = {}
+    for decision in decisions:
+        if decision.label_offset is None:
+            continue
+        edited = decision.post is not None and decision.post.op == "update"
+        if decision.retracted or edited or decision.post_id in found:
+            found[decision.post_id] = Changed(decision.decision_id, gone=decision.retracted)
+    return found.items()
+
+
 def _label(record: Record) -> Label | None:
     try:
         return decode_label(record.value or b"")
+    except msgspec.DecodeError:
+        return None
+
+
+def _brief(record: Record) -> _Brief | None:
+    try:
+        return _decode_brief(record.value or b"")
     except msgspec.DecodeError:
         return None
 

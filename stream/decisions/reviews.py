@@ -68,6 +68,9 @@ class Verdicts:
             before = len(judged.decided)
             judged.decided = [r for r in judged.decided if r.review_id != review.undoes]
             return len(judged.decided) != before
+        return self._read_decided(review)
+
+    def _read_decided(self, review: Review) -> bool:
         if review.action is None or review.review_id in self._undone:
             return False
         self._known.add(review.review_id)
@@ -75,6 +78,8 @@ class Verdicts:
         if newer(review.decision_id, judged.basis):
             # What was said of an earlier text says nothing of this one.
             judged.basis, judged.decided = review.decision_id, []
+        elif place_of(review.decision_id or "") and newer(judged.basis, review.decision_id):
+            return False  # and is said by somebody who had not seen this one
         judged.decided.append(review)
         return True
 

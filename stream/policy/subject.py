@@ -73,6 +73,11 @@ class Subject:
         author = self.post.author if self.post else None
         return Author(id=author) if isinstance(author, str) else author
 
+    @property
+    def is_edit(self) -> bool:
+        """Whether it replaces an earlier version of the post."""
+        return self.post is not None and self.post.op == "update"
+
     @cached_property
     def author_id(self) -> str | None:
         """The author's id."""

@@ -94,7 +94,7 @@ POST_NAMES: Final[tuple[Name, ...]] = (
     Name("post.links", STRINGS, "its links, also those in the text; none to safelisted domains", lambda r: list(r.links())),
     Name("post.domains", STRINGS, "the hosts of its links, without `www.`", lambda r: list(r.hosts())),
     Name("post.is_reply", BOOL, "it answers another post", lambda r: bool(r.subject.post and r.subject.post.reply_to)),
-    Name("post.is_edit", BOOL, "it replaces an earlier version", lambda r: bool(r.subject.post and r.subject.post.op == "update")),
+    Name("post.is_edit", BOOL, "it replaces an earlier version", lambda r: r.subject.is_edit),
     Name("post.at", TIMESTAMP, "the broker's time of the post", lambda r: datetime.fromtimestamp(r.subject.at_ms / 1000, UTC)),
     Name("post.meta", ANYTHING, "fields of the source that Tidegate does not know", lambda r: r.subject.post.meta if r.subject.post else {}),
     Name("author.id", STRING, "the author", lambda r: _there(r.subject.author_id), optional=True),
