@@ -20,10 +20,10 @@ from stream.cli.options import (
     chosen_format,
 )
 from stream.cli.written import written
-from stream.errors import ConfigError
+from stream.errors import ConfigError, SourceError
 from stream.records import DeadLetter, Label, ModelRef, encode
 from stream.sources.chunks import STDIN
-from stream.sources.files import FileSource
+from stream.sources.files import FileSource, Format
 
 app = typer.Typer()
 #: More bad lines than this are counted, not named; `--dead-letters` has them all.
@@ -74,6 +74,7 @@ def label(
 
     Writes one label record a line, in the order of the input. A line that cannot be a post has no
     record there: it is named on standard error and, with --dead-letters, written to that file.
+    Where no line can be one the command ends with code 1.
     """
     from stream.cli.progress import progress_of
     from stream.offline import label_source
@@ -97,6 +98,14 @@ def label(
     elapsed_s = time.monotonic() - ready_s
     account.posts_per_s = round(account.labelled / elapsed_s, 1) if elapsed_s else 0.0
     _print(account, bad, as_json=as_json, to_stdout=out is not None)
+    if account.dead_lettered and not account.labelled:
+        of = "its one line" if account.lines == 1 else f"none of its {account.lines:,} lines"
+        verb = "is no post" if account.lines == 1 else "is a post"
+        raise SourceError(
+            f"nothing was labelled: {of} {verb}",
+            where="standard input" if file == STDIN else file,
+            hint=None if text or form is Format.TEXT else "`--text` takes every line for a text",
+        )
 
 
 def _write(

@@ -262,6 +262,38 @@ def test_ctrl_c_while_waiting_for_stdin_ends_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "arguments", "message", "hint"),
+    [
+        (b"a b\nc\n\n", (), "nothing was labelled: none of its 2 lines is a post", True),
+        (b"{}\n", (), "nothing was labelled: its one line is no post", True),
+        (b"caf\xe9\n", ("--text",), "nothing was labelled: its one line is no post", False),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_labelled_is_a_failure(
+    lines: bytes,
+    arguments: tuple[str, ...],
+    message: str,
+    *,
+    hint: bool,
+    run_tidegate: RunTidegate,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines)
+    done = run_tidegate("label", "in.jsonl", *arguments, "--out", "out", "--json", env=NULL)
+    assert done.returncode == 1
+    assert f"in.jsonl: {message}" in done.stderr
+    assert ("`--text` takes every line for a text" in done.stderr) is hint
+    account = json.loads(done.stdout)
+    assert (account["labelled"], account["dead_lettered"]) == (0, account["lines"])
+
+
+def test_a_file_without_lines_is_no_failure(run_tidegate: RunTidegate, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("\n")
+    done = run_tidegate("label", "in.jsonl", env=NULL)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("missing.jsonl",), 1, "missing.jsonl: cannot be opened: no such file or directory"),
