@@ -8,8 +8,10 @@ around our decoder and encoder, so that the difference is Faust's loop alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import faust
@@ -51,7 +53,11 @@ async def run_with_models(settings: Settings, events: int) -> Spent:
     Models for what comes in and goes out ("for real applications you should define models"),
     `take` a batch, `send` each result.
     """
-    app = _stock_app(settings)
+    with _stock_app(settings) as app:
+        return await _with_models(app, settings, events)
+
+
+async def _with_models(app: Any, settings: Settings, events: int) -> Spent:
     posts = app.topic(POSTS.full_name(settings.kafka.topic_prefix), value_type=PostModel)
     labels = app.topic(LABELS.full_name(settings.kafka.topic_prefix), value_type=LabelModel)
     scorer = NullScorer()
@@ -79,7 +85,11 @@ async def run_with_models(settings: Settings, events: int) -> Spent:
 
 async def run_without_models(settings: Settings, events: int) -> Spent:
     """What is spent by the same agent without models: our decoder and encoder around Faust's loop."""
-    app = _stock_app(settings)
+    with _stock_app(settings) as app:
+        return await _without_models(app, settings, events)
+
+
+async def _without_models(app: Any, settings: Settings, events: int) -> Spent:
     raw = {"value_serializer": "raw"}
     posts = app.topic(POSTS.full_name(settings.kafka.topic_prefix), **raw)
     labels = app.topic(LABELS.full_name(settings.kafka.topic_prefix), **raw)
@@ -96,18 +106,22 @@ async def run_without_models(settings: Settings, events: int) -> Spent:
     return await _run_stock(app, posts, settings, events, label_all)
 
 
-def _stock_app(settings: Settings) -> Any:
+@contextlib.contextmanager
+def _stock_app(settings: Settings) -> Iterator[Any]:
     kafka = settings.kafka
-    return faust.App(
-        kafka.group,
-        broker=[f"kafka://{server}" for server in bootstrap_servers(kafka)],
-        env={},
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=1.5,
-    )
+    # It makes a folder for every app, in the working directory unless it is told otherwise.
+    with tempfile.TemporaryDirectory() as folder:
+        yield faust.App(
+            kafka.group,
+            broker=[f"kafka://{server}" for server in bootstrap_servers(kafka)],
+            env={},
+            datadir=folder,
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            broker_session_timeout=6.0,
+            broker_heartbeat_interval=1.5,
+        )
 
 
 async def _run_stock(

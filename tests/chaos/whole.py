@@ -69,6 +69,9 @@ class WholeWorker:
 
     def __init__(self, kafka: KafkaSettings, folder: Path, url: str) -> None:
         self._folder = folder
+        #: Where it runs, and leaves nothing.
+        self.directory = folder / "somewhere"
+        self.directory.mkdir()
         files = {
             "policy.yaml": POLICY,
             "alerts.yaml": ALERT_RULES,
@@ -112,6 +115,7 @@ class WholeWorker:
             self.process = subprocess.Popen(
                 [TIDEGATE, "worker"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
+                cwd=self.directory,
             )  # fmt: skip
 
     def kill(self) -> int:
@@ -204,6 +208,7 @@ async def trial(kafka: KafkaSettings, folder: Path, kills: int, seed: int = 1) -
         "in_the_middle_of_deliveries": in_deliveries,
         "exit": code,
         "not_quiet_in_time": not quiet,
+        "left_in_directory": sorted(path.name for path in worker.directory.iterdir()),
         **await asyncio.to_thread(_account, kafka, traffic, arrivals),
         "duration_s": round(time.monotonic() - begun),
         "log": log,
@@ -266,6 +271,7 @@ def _few(names: set[str]) -> list[str]:
 #: What must be empty or zero.
 WRONG = (
     "exit",
+    "left_in_directory",
     "not_quiet_in_time",
     "posts_without_decision",
     "decisions_never_delivered",

@@ -24,6 +24,7 @@ def test_bench_stream_gives_every_figure_and_holds_the_line(
     expected = result["worker"] / result["aiokafka"]
     assert abs(result["ratio_aiokafka"] - expected) < 0.01
     assert result["events"] == 500
+    assert [path.name for path in tmp_path.iterdir()] == ["posts.jsonl"], "stock Faust is tidied up"
 
 
 def test_bench_model_with_a_line_that_cannot_be_held_exits_with_3(

@@ -39,8 +39,14 @@ from tests.conftest import topics_on
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.usefixtures("collected", "elsewhere"),
 ]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stock app makes a folder of its own in the working directory."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
