@@ -57,6 +57,10 @@ def _keep(_: Any) -> None:
     return None
 
 
+def _welcomed(_: Settings, __: Any) -> None:
+    return None
+
+
 def _one(_: Settings) -> Sequence[str]:
     return ("",)
 
@@ -92,6 +96,8 @@ class Role:
         units: one app for each; a role without units has only the one named "".
         idle: why there are no units.
         watch: the units as they are from now on, and what each is made of.
+        welcome: told of units before any role starts, and of those that come later before they do;
+            by name, what `watch` has of each.
         release: ends what `prepare` began, when the app is done.
         batched: its inputs come in spans of many records.
         changelogs: those of `writes` that are changelogs of its tables.
@@ -107,6 +113,7 @@ class Role:
     units: Callable[[Settings], Sequence[str]] = _one
     idle: str = "nothing is configured for it"
     watch: Callable[[Settings], UnitsWatch] | None = None
+    welcome: Callable[[Settings, Any], None] = _welcomed
     release: Callable[[Any], None] = _keep
     batched: bool = True
     changelogs: tuple[Topic, ...] = ()

@@ -129,6 +129,8 @@ def run_duties(
             watches[name] = role_.watch(settings)
     crew = _Crew(settings, watches)
     with crew.signals():
+        for name, watch in watches.items():
+            crew.welcome(name, watch.loaded)
         _run([duty for duty in duties if duty.role not in watches], crew)
 
 
@@ -144,8 +146,10 @@ class _Crew:
         self.children: list[_Child] = []
         self.stopping = False
         self.patience_s = settings.worker.stop_timeout_s + _STOP_GRACE_S
+        self._all_settings = settings
         self._settings = _as_json(settings)
         self._watches = watches
+        self._welcomed: dict[Duty, object] = {}
         self._told: dict[str, str | None] = {}
 
     @contextlib.contextmanager
@@ -164,6 +168,13 @@ class _Crew:
 
     def start(self, duty: Duty, made_of: object = None) -> None:
         self.children.append(_Child(duty, self._settings, made_of))
+
+    def welcome(self, role: str, units: Mapping[str, object]) -> None:
+        """Tell a role of units that are new or another, by name what each is made of."""
+        new = {u: of for u, of in units.items() if self._welcomed.get(Duty(role, u)) != of}
+        if new:
+            role_named(role).welcome(self._all_settings, new)
+            self._welcomed |= {Duty(role, unit): of for unit, of in new.items()}
 
     def watch(self) -> TidegateError | None:
         """Wait for a signal (None), or for the first of them to end: why it did."""
@@ -233,8 +244,10 @@ class _Crew:
                 if child.process.poll() is None:
                     child.process.terminate()
         if watch.error is None:
-            for unit in watch.loaded.keys() - there.keys():
-                self.start(Duty(role, unit), watch.loaded[unit])
+            new = {unit: of for unit, of in watch.loaded.items() if unit not in there}
+            self.welcome(role, new)
+            for unit, of in new.items():
+                self.start(Duty(role, unit), of)
 
     def ask_to_stop(self) -> None:
         for child in self.children:

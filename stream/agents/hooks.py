@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
+from stream.hooks.beginning import begin
 from stream.hooks.deliverer import Deliverer
 from stream.hooks.events import Event, Place, decode_event
 from stream.hooks.filters import passes
@@ -24,8 +25,8 @@ from stream.hooks.mutes import LOOK_EVERY_S, KeptBack, Loose, Mutes
 from stream.hooks.outbox import Item, Outbox
 from stream.hooks.repeater import Repeater
 from stream.hooks.senders import sender_of
-from stream.hooks.targets import Alertmanager, Target
-from stream.hooks.watch import TargetsWatch
+from stream.hooks.targets import RECORDS, Alertmanager, Target
+from stream.hooks.watch import Ready, TargetsWatch
 from stream.hooks.window import Ticket, Window
 from stream.kafka.ledger import Partition, Span
 from stream.kafka.packing import Output
@@ -53,7 +54,6 @@ _MOST_OUT_BYTES: Final = 64 << 20
 #: What an alertmanager must hear again, and what a mute keeps back, is looked for in so many alerts
 #: of each partition.
 _ALERTS_READ: Final = 20_000
-_TOPICS: Final = {"decisions": DECISIONS, "alerts": ALERTS}
 
 
 def prepare(settings: Settings) -> dict[str, Target]:
@@ -80,11 +80,20 @@ def watch(settings: Settings) -> TargetsWatch:
     return TargetsWatch(settings.hooks)
 
 
+def welcome(settings: Settings, loaded: Mapping[str, Ready]) -> None:
+    """Settle where new targets begin.
+
+    Raises:
+        BrokerError: the broker does not answer.
+    """
+    begin(settings, {name: ready.target for name, ready in loaded.items()})
+
+
 def attach(app: TidegateApp) -> None:
     """Add the agent of the app's target."""
     targets = app.prepared if app.prepared is not None else prepare(app.settings)
     target: Target = targets[app.unit]
-    topics = [_TOPICS[each] for each in dict.fromkeys(target.records)]
+    topics = [RECORDS[each] for each in dict.fromkeys(target.records)]
     names = [app.full_name(topic) for topic in topics]
     transport = cast("BatchedTransport", app.transport)
     transport.options = dataclasses.replace(
@@ -361,5 +370,6 @@ ROLE = Role(
     prepare=prepare,
     units=units,
     watch=watch,
+    welcome=welcome,
     idle="no targets: `config/hooks.yaml` is not there, or has none",
 )

@@ -25,6 +25,8 @@ from stream.settings import ENV_PREFIX, HookSettings
 DEFAULT_PATH: Final = Path("config/hooks.yaml")
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)")
+#: Fields in which a time may be written so.
+_SPANS: Final = ("since", "retries")
 _UNITS_S: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 #: A signing key would be a name of a variable, were it not for its beginning.
 _VARIABLE: Final = re.compile(r"(?!whsec_)[A-Za-z_][A-Za-z0-9_]*")
@@ -178,16 +180,20 @@ class _File(YamlFile):
                     yield from self._unknown_fields(inner, value, (*path, name))
 
     def _spans(self, fields: dict[str, Any], path: Place) -> None:
-        """`5m` in `retries` becomes seconds."""
-        retries = fields.get("retries")
-        if not isinstance(retries, list):
-            return
-        for number, value in enumerate(retries):
-            if isinstance(value, str) and (span := _SPAN.fullmatch(value.strip())):
-                retries[number] = float(span[1]) * _UNITS_S[span[2]]
-            elif isinstance(value, str):
-                self.at((*path, "retries", number), f"`{value}` is no time", "write 30s, 5m or 2h")
-                retries[number] = 0
+        """`5m` in `retries` and `since` becomes seconds."""
+        if isinstance(since := fields.get("since"), str):
+            fields["since"] = self._span(since, (*path, "since"))
+        if isinstance(retries := fields.get("retries"), list):
+            fields["retries"] = [
+                self._span(value, (*path, "retries", number)) if isinstance(value, str) else value
+                for number, value in enumerate(retries)
+            ]
+
+    def _span(self, value: str, place: Place) -> float:
+        if span := _SPAN.fullmatch(value.strip()):
+            return float(span[1]) * _UNITS_S[span[2]]
+        self.at(place, f"`{value}` is no time", "write 30s, 5m or 2h")
+        return 0.0
 
     def _explain(self, exc: msgspec.ValidationError, path: Place) -> None:
         message = str(exc)
@@ -213,7 +219,7 @@ class _File(YamlFile):
         elif bound := re.fullmatch(r"Expected `(.*?)`( of length)? (>=|<=|>|<) (.*)", message):
             words = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
             counted = bound[2] and bound[1] == "array"
-            limit = f"{words[bound[3]]} {float(bound[4]):g}"
+            limit = f"{words[bound[3]]} {_figure(float(bound[4]), is_span=name in _SPANS)}"
             limit = f"have {limit} entries" if counted else f"be {limit}"
             self.at(place, f"`{name}` should {limit}".replace(" 1 entries", " one entry"))
         else:
@@ -293,6 +299,12 @@ class _File(YamlFile):
                 self.at_key(
                     (*path, f"{one}_file"), f"`{one}_env` and `{one}_file` contradict each other"
                 )
+
+
+def _figure(value: float, *, is_span: bool) -> str:
+    if is_span and value and value % 86_400 == 0:
+        return f"{value / 86_400:g}d"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def url_problem(url: str, *, allow_http: bool) -> tuple[str, str | None] | None:

@@ -13,8 +13,11 @@ import msgspec
 from stream.hooks.filters import Filter
 from stream.hooks.outbox import Limits
 from stream.hooks.schedule import DEFAULT_SCHEDULE
+from stream.topics import ALERTS, DECISIONS, Topic
 
 Records = Literal["decisions", "alerts"]
+#: By the file's word, the topics that a target may read.
+RECORDS: Final[dict[str, Topic]] = {"decisions": DECISIONS, "alerts": ALERTS}
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=7 * 86_400)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -46,13 +49,14 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every kind of target has."""
+    """What every kind of target has; `since` says how far back one begins that is new."""
 
     enabled: bool = True
     records: Annotated[list[Records], msgspec.Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: ["decisions", "alerts"]
     )
     filter: Filter = Filter()
+    since: Annotated[float, msgspec.Meta(ge=0, le=30 * 86_400)] = 0.0
     timeout_s: Positive = 20.0
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4
     rate_per_s: Annotated[float, msgspec.Meta(gt=0, le=10_000)] | None = None

@@ -94,10 +94,12 @@ async def test_a_dead_target_delays_no_other_and_gets_everything_later(
     sent = story(40, 3)
     port = free_ports(1)[0]
     dead = _webhook(
-        "dead", f"http://127.0.0.1:{port}/hook", ", breaker: {open_s: 0.3, most_open_s: 0.5}"
+        "dead",
+        f"http://127.0.0.1:{port}/hook",
+        ", since: 1h, breaker: {open_s: 0.3, most_open_s: 0.5}",
     )
     async with serve(well.handle) as server:
-        targets = dead + _webhook("well", server.url)
+        targets = dead + _webhook("well", server.url, ", since: 1h")
         async with HookWorkers(kafka, tmp_path, targets) as workers:
             await publish(kafka, sent)
             workers.start()
@@ -339,7 +341,10 @@ async def _say(kafka: KafkaSettings, what: str, until_ms: int) -> None:
 async def test_a_changed_file_is_in_force_without_a_restart(
     embedded_topics: KafkaSettings, tmp_path: Path
 ) -> None:
-    """A target more, one less, one elsewhere; one that did not change keeps its process."""
+    """Targets more, one less, one elsewhere; one that did not change keeps its process.
+
+    And a new one begins with what comes after it was added, unless it asks for more.
+    """
     kafka = embedded_topics
 
     def pid_of(name: str) -> int | None:
@@ -355,7 +360,9 @@ async def test_a_changed_file_is_in_force_without_a_restart(
         async with HookWorkers(
             kafka, tmp_path, kept + moved + _webhook("gone", one.url)
         ) as workers:
+            await publish(kafka, [decision(0, "p0")])
             workers.start()
+            await workers.until(lambda: workers.log.count('"target begins"') == 3)
             await publish(kafka, [decision(1, "p1")])
             await workers.until(lambda: len(one.requests) == 3)
             before = pid_of("kept"), pid_of("moved")
@@ -365,17 +372,21 @@ async def test_a_changed_file_is_in_force_without_a_restart(
             assert before == (pid_of("kept"), pid_of("moved")), "a mistake changes nothing"
 
             new = _webhook("moved", two.url) + _webhook("new", two.url)
-            workers.file.write_text(f"targets:\n{kept}{new}")
+            past = _webhook("past", two.url, ", since: 1h")
+            workers.file.write_text(f"targets:\n{kept}{new}{past}")
             await workers.until(lambda: pid_of("new") and pid_of("gone") is None)
             await workers.until(lambda: pid_of("moved") not in (None, before[1]))
             await publish(kafka, [decision(2, "p2")])
-            # The new one begins with what was there: a record more.
-            await workers.until(lambda: len(one.requests) == 4 and len(two.requests) == 3)
+            await workers.until(lambda: len(one.requests) == 4 and len(two.requests) == 5)
             assert pid_of("kept") == before[0]
     named = Counter((d.target, d.record_id) for d in _log(kafka) if d.state == "delivered")
     assert set(named.values()) == {1}, "nothing was sent twice"
-    assert {target for target, record in named if record == "p2@posts/0/2"} == {
-        "kept",
-        "moved",
-        "new",
+    told = {
+        number: {target for target, record in named if record == f"p{number}@posts/0/{number}"}
+        for number in range(3)
+    }
+    assert told == {
+        0: {"past"},
+        1: {"kept", "moved", "gone", "past"},
+        2: {"kept", "moved", "new", "past"},
     }
