@@ -1,4 +1,7 @@
-"""Made-up metrics for the tests of alerts: windows of 10 s, in parts as several workers write them."""
+"""Made-up metrics for the tests of alerts: windows of 10 s, in parts as several workers write them.
+
+And what an evaluator says of them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stream.aggregates.sketches import new_authors
-from stream.outcomes import METRIC_SCHEMA, Metric
+from stream.alerts.evaluator import Evaluator
+from stream.alerts.history import moment
+from stream.alerts.load import parse_rules
+from stream.alerts.rules import RuleSet
+from stream.outcomes import METRIC_SCHEMA, Alert, Metric
 
 #: The beginning of an hour.
 BEGIN = 1_800_000_000
@@ -78,3 +85,27 @@ def waves(
         late = [each for each in now if dice.random() < 0.05]
         yield from (each for each in now if each not in late)
     yield from late
+
+
+def rules_of(text: str) -> RuleSet:
+    """The rules in this text."""
+    return parse_rules(text, "alerts.yaml")
+
+
+def run(rules: RuleSet | str, metrics: Iterable[Metric], until: float | None = None) -> list[Alert]:
+    """What an evaluator that was just made says of these metrics, up to a time."""
+    evaluator = Evaluator(rules_of(rules) if isinstance(rules, str) else rules)
+    return follow(evaluator, metrics, until)
+
+
+def follow(evaluator: Evaluator, metrics: Iterable[Metric], until: float | None) -> list[Alert]:
+    """What an evaluator says of these metrics, up to a time."""
+    outcomes = [outcome for each in metrics for outcome in evaluator.add(each)]
+    if until is not None:
+        outcomes += evaluator.advance(until)
+    return [outcome.alert for outcome in outcomes]
+
+
+def story(alerts: Iterable[Alert]) -> list[tuple[str, str, int]]:
+    """Rule, state and tick, in seconds since the beginning."""
+    return [(alert.rule, alert.state, moment(alert.at) - BEGIN) for alert in alerts]
