@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+import ssl
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from stream.hooks.addresses import AddressRefusedError, refusal
+from stream.hooks.answer import network_error
 from stream.hooks.beginning import _begin
 from stream.hooks.credentials import credentials_of
 from stream.hooks.follow import new_deliveries
 from stream.hooks.load import load_targets
 from stream.hooks.replay import _Log
-from stream.hooks.senders import sender_of
+from stream.hooks.senders import now_utc, sender_of
+from stream.hooks.verdict import verdict_of_http
 from stream.outcomes import Delivery
 from stream.settings import HookSettings
-from tests.stream.hooks.servers import target
+from tests.stream.hooks.servers import decision, target
 from tests.stream.message_cases import Case, Place, case, command, impatient
 
 _WEBHOOK = "{type: webhook, url: 'https://x.test', secret_env: K}"
@@ -126,3 +133,75 @@ def _(place: Place) -> None:
 def _(place: Place) -> None:
     with impatient():
         _begin(place.nothing, "it", {}, 0)
+
+
+# -- what the log says of an attempt
+
+_FAILURES: tuple[BaseException, ...] = (
+    TimeoutError(),
+    ssl.SSLCertVerificationError(1, "verify failed"),
+    socket.gaierror(-2, "Name or service not known"),
+    AddressRefusedError("10.0.0.1", "private"),
+    ssl.SSLError(1, "wrong version number"),
+    aiohttp.ServerDisconnectedError(),
+    aiohttp.ClientPayloadError("transfer closed"),
+    aiohttp.InvalidURL("https://x"),
+    ConnectionResetError(errno.ECONNRESET, "reset"),
+    aiohttp.ClientError(),
+)
+_ANSWERS = (
+    (500, {}, "down", None),
+    (404, {}, "<b>no such\n page</b>" + "x" * 999, None),
+    (429, {"Retry-After": "3"}, "", None),
+    (410, {}, "", None),
+    (302, {"Location": "/there"}, "", None),
+    (200, {}, "invalid_payload", "ok"),
+)
+
+
+@case("hooks: on the way to a target")
+def _(_: Place) -> str:
+    return "\n".join(network_error(exc, "x.test", 20) for exc in _FAILURES)
+
+
+@case("hooks: what a target answers")
+def _(_: Place) -> str:
+    verdicts = [
+        verdict_of_http(status, headers, body, taken_body=taken)
+        for status, headers, body, taken in _ANSWERS
+    ]
+    return "\n".join(f"{verdict.outcome.value}: {verdict.error}" for verdict in verdicts)
+
+
+@case("hooks: where no request is made to")
+def _(_: Place) -> str:
+    refused = (
+        "127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "224.0.0.1", "0.0.0.0", "::1",
+        "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2001::1", "192.0.2.1", "x",
+    )  # fmt: skip
+    return "\n".join(f"{address}: {refusal(address)}" for address in refused)
+
+
+@case("hooks: how a command ends")
+def _(place: Place) -> str:
+    def ended(command: str, **fields: float) -> str | None:
+        more = "".join(f", {name}: {value}" for name, value in fields.items())
+        sender = sender_of(
+            "it",
+            target(f"{{type: command, command: [{command}]{more}}}"),
+            allow_private=False,
+        )
+        verdict = asyncio.run(sender.send([decision(1)], now_utc()))
+        return f"{verdict.outcome.value}: {verdict.error}"
+
+    script = place.file("hook.sh", "echo no disk >&2; exit $1")
+    return "\n".join(
+        str(said)
+        for said in (
+            ended(f"sh, {script}, '3'"),
+            ended(f"sh, {script}, '65'"),
+            ended("sh, -c, 'kill -9 $$'"),
+            ended("sleep, '60'", timeout_s=0.1),
+            ended("/nowhere/hook"),
+        )
+    )

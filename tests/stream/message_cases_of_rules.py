@@ -14,6 +14,7 @@ from stream.agents.alert_recall import _committed
 from stream.aggregates.book import Book
 from stream.aggregates.books import Books
 from stream.aggregates.facts import label_facts
+from stream.alerts.file_tests import run_test
 from stream.alerts.load import load_rules
 from stream.decisions import readback
 from stream.decisions.parts import _alive
@@ -146,6 +147,21 @@ def _(_: Place) -> None:
 
 case("alerts: no file")(lambda place: load_rules(place.folder / "none.yaml"))
 case("alerts: not UTF-8")(lambda p: load_rules(p.file("latin.yaml", b"# \xfc")))
+
+
+@case("alerts test: a test that fails")
+def _(place: Place) -> str:
+    windows = "windows: [{posts: 9, times: 9}, {posts: 0, times: 9}]"
+    path = place.file(
+        "alerts.yaml",
+        "rules: [{id: a, kind: threshold, measure: posts, over: 5, window: 10s}]\n"
+        f"tests: [{{name: x, rule: a, {windows}, fires: 0}},"
+        f" {{name: y, rule: a, {windows}, fires: 1, resolves: 2}}]\n",
+    )
+    rules = load_rules(path)
+    return "\n".join(str(run_test(rules, test).problem) for test in rules.tests)
+
+
 case("alerts test: no such rule")(command("alerts", "test", "--rule", "toxic-wav"))
 
 

@@ -18,6 +18,8 @@ GOLDEN = (
 PACKAGES = ("policy", "decisions", "aggregates", "alerts", "hooks")
 AGENTS = ("aggregate", "alert", "alert_recall", "decide", "hooks")
 COMMANDS = ("alerts", "alerts_backtest", "hooks", "policy", "policy_backtest", "policy_screen")
+#: Modules that return what went wrong in words: what the log of deliveries says.
+ANSWERS = ("answer", "verdict", "process", "addresses")
 #: What is called with a mistake's words, beside everything whose name ends in Error or Mistake.
 RECORDERS = {"wrong", "wrong_within", "at", "at_key", "_at", "add"}
 
@@ -44,6 +46,19 @@ def messages(path: Path) -> Iterator[tuple[int, str]]:
                 yield given.lineno, text
 
 
+def answers(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a module that return words, each with its longest fixed part."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        given: list[ast.expr] = []
+        if isinstance(node, ast.Return) and node.value is not None:
+            given = [node.value]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Verdict":
+            given = node.args
+        for each in given:
+            for text in texts(each):
+                yield each.lineno, text
+
+
 def texts(node: ast.expr) -> Iterator[str]:
     """The longest fixed part of each text an expression may be; none of what is a word or less."""
     if isinstance(node, ast.IfExp):
@@ -59,6 +74,10 @@ def test_every_message_of_the_sources_is_in_a_golden_file() -> None:
     written = "\n".join(path.read_text("utf-8") for path in GOLDEN)
     found = [(path, line, text) for path in sources() for line, text in messages(path)]
     assert len(found) > 150, "the sources are read as they were meant to be"
+    hooks = [ROOT / "stream" / "hooks" / f"{name}.py" for name in ANSWERS]
+    returned = [(path, line, text) for path in hooks for line, text in answers(path)]
+    assert len(returned) > 12, "and what is returned"
+    found += returned
     missing = [
         f"{path.relative_to(ROOT)}:{line}: {text}"
         for path, line, text in found
