@@ -149,7 +149,7 @@ _FAILURES: tuple[BaseException, ...] = (
     ConnectionResetError(errno.ECONNRESET, "reset"),
     aiohttp.ClientError(),
 )
-_ANSWERS = (
+_ANSWERS: tuple[tuple[int, dict[str, str], str, str | None], ...] = (
     (500, {}, "down", None),
     (404, {}, "<b>no such\n page</b>" + "x" * 999, None),
     (429, {"Retry-After": "3"}, "", None),
