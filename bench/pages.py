@@ -46,6 +46,7 @@ from dashboard.queries import (
 )
 from dashboard.reader import Reader, open_reader
 from dashboard.scope import EVERYTHING, FeedFilter, Scope
+from dashboard.serve import warm_up
 from dashboard.store import Store
 from stream.aggregates.book import Book
 from stream.database_url import PostgresUrl, ReadModelAt, parse_database
@@ -207,8 +208,7 @@ def questions(now: int) -> dict[str, Callable[[Reader], Any]]:
         "trends authors, 7 d": lambda r: trends.top_authors(r.db, week, now),
         "trends actions, 7 d": lambda r: trends.action_steps(r.db, week, now, 3600),
         "trends rising terms": lambda r: trends.rising(r.db, "terms", day, now),
-        "brand, 24 h": lambda r: brands.shares_of_voice(r.db, {"a": query}, day, now),
-        "brand, 7 d": lambda r: brands.shares_of_voice(r.db, {"a": query}, week, now),
+        "a topic, 100,000 posts": lambda r: brands.posts_meant(r.db, query, 0, 100_000),
         "alerts": lambda r: alerts.alerts(r.db, now * 1000),
         "deliveries": lambda r: deliveries.deliveries(r.db),
         "audit": lambda r: audit.audit_entries(r.db),
@@ -270,6 +270,7 @@ def whole_pages(
     spec = importlib.util.find_spec("dashboard.app")
     assert spec is not None
     page.now_ms = lambda: now * 1000
+    warm_up()  # as the server does before it takes anybody in
     url = path.get_secret_value() if isinstance(path, PostgresUrl) else str(path)
     os.environ["TIDEGATE_DASHBOARD__DATABASE"] = url
     server = _server_of(path)

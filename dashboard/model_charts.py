@@ -45,7 +45,7 @@ def reliability_chart(points: Sequence[Reliable], *, dark: bool) -> Any:
     dots = base.mark_circle(color=colour, opacity=0.9).encode(
         size=alt.Size("rows:Q", legend=None, scale=alt.Scale(range=[30, 220]))
     )
-    return framed(diagonal + line + dots, _HEIGHT)
+    return framed([diagonal, line, dots], _HEIGHT)
 
 
 def distribution_chart(dev: Sequence[int], live: Sequence[int], name: str, *, dark: bool) -> Any:
@@ -79,4 +79,4 @@ def distribution_chart(dev: Sequence[int], live: Sequence[int], name: str, *, da
             ],
         )
     )
-    return framed(chart, _HEIGHT)
+    return framed([chart], _HEIGHT)

@@ -27,10 +27,13 @@ from stream.records import (
 )
 from stream.times import timestamp_ms
 
-#: Widths of the rollup buckets in seconds: the fine ones for the last hours, the coarse ones kept.
+#: Widths of the rollup buckets in seconds: the fine ones for the last hours, the others kept; each
+#: is a multiple of the one before it. Of weeks the hours and days are read, not the five minutes.
 FINE_S: Final = 10
 COARSE_S: Final = 300
-WIDTHS_S: Final = (FINE_S, COARSE_S)
+HOUR_S: Final = 3600
+DAY_S: Final = 86_400
+WIDTHS_S: Final = (FINE_S, COARSE_S, HOUR_S, DAY_S)
 
 #: Scores are counted in bins a hundredth wide, by the hour for some days, by the day for good.
 SCORE_BINS: Final = 100

@@ -14,17 +14,19 @@ from typing import Any, Final, NamedTuple
 
 from dashboard.database import Database, database_errors, open_to_read, reason_of
 from dashboard.errors import ReadModelError
-from dashboard.projection import COARSE_S, FINE_S, bin_ms
+from dashboard.projection import DAY_S, FINE_S, WIDTHS_S, bin_ms
 from dashboard.schema import VERSION
 from dashboard.scope import FeedFilter, Scope
+from dashboard.stretches import KEPT_WIDTHS_S, counted, widths_within
 from stream.database_url import ReadModelAt
 
-#: Beyond this range a chart is drawn from the coarse rollups.
+#: Beyond this range shares are read from the coarse rollups and wider ones.
 _FINE_RANGE_S: Final = 3600
 #: What no index answers is looked for among the newest this many posts, so that it answers at once.
-SEARCHED_POSTS: Final = 200_000
+SEARCHED_POSTS: Final = 100_000
 _GLANCE_POSTS: Final = 10_000
-_POST_COLUMNS: Final = (
+#: What a `PostView` is made of.
+POST_COLUMNS: Final = (
     "post_id, posted_ms, labelled_ms, text, source, author, language, language_score,"
     " sentiment, sentiment_score, toxicity, toxicity_score, unsupported"
 )
@@ -161,22 +163,19 @@ class Reader:
         rows = self._db.execute(
             f"SELECT {column}, sum(posts) AS n FROM rollups WHERE width_s = ? AND {column} <> ''"  # noqa: S608
             " GROUP BY 1 ORDER BY n DESC LIMIT 200",
-            (COARSE_S,),
+            (DAY_S,),
         )
         return [row[0] for row in rows]
 
     def buckets(self, scope: Scope, from_s: int, to_s: int, step_s: int) -> list[Bucket]:
         """Posts by when they were posted, one bucket a step, empty ones included."""
-        width = _width(step_s)
-        where, parameters = scope.where()
+        rollups, parameters = counted(from_s, to_s, widths_within(step_s), scope)
         found = {
             row[0]: Bucket(*row)
             for row in self._db.execute(
-                "SELECT start_s - start_s % ?, sum(posts),"  # noqa: S608  placeholders only
-                f" {_SENTIMENT_POSTS}, {_ABUSIVE_POSTS}"
-                f" FROM rollups WHERE width_s = ? AND start_s >= ? AND start_s < ?{where}"
-                " GROUP BY 1",
-                [step_s, width, from_s, to_s, *parameters],
+                f"SELECT start_s - start_s % ?, sum(posts), {_SENTIMENT_POSTS}, {_ABUSIVE_POSTS}"  # noqa: S608  placeholders only
+                f" FROM {rollups} GROUP BY 1",
+                [step_s, *parameters],
             )
         }
         starts = range(from_s - from_s % step_s, to_s, step_s)
@@ -186,11 +185,11 @@ class Reader:
         self, scope: Scope, from_s: int, to_s: int, step_s: int
     ) -> list[tuple[int, str, int]]:
         """(start, language, posts) of every step in which the language was seen."""
-        where, parameters = scope.where()
+        rollups, parameters = counted(from_s, to_s, widths_within(step_s), scope)
         return self._db.execute(
-            "SELECT start_s - start_s % ?, language, sum(posts) FROM rollups"  # noqa: S608  placeholders only
-            f" WHERE width_s = ? AND start_s >= ? AND start_s < ?{where} GROUP BY 1, 2 ORDER BY 1, 2",
-            [step_s, _width(step_s), from_s, to_s, *parameters],
+            f"SELECT start_s - start_s % ?, language, sum(posts) FROM {rollups}"  # noqa: S608  placeholders only
+            " GROUP BY 1, 2 ORDER BY 1, 2",
+            [step_s, *parameters],
         ).fetchall()
 
     def shares(
@@ -198,15 +197,13 @@ class Reader:
     ) -> list[tuple[str, int, int]]:
         """(name, posts, abusive posts) by language, source, sentiment or toxicity, most first."""
         assert column in ("language", "source", "sentiment", "toxicity")
-        where, parameters = scope.where()
-        if abusive:
-            where += " AND toxicity NOT IN ('', 'none')"
-        width = FINE_S if to_s - from_s <= _FINE_RANGE_S else COARSE_S
+        widths = WIDTHS_S if to_s - from_s <= _FINE_RANGE_S else KEPT_WIDTHS_S
+        rollups, parameters = counted(from_s, to_s, widths, scope)
+        where = "WHERE toxicity NOT IN ('', 'none')" if abusive else ""
         return self._db.execute(
-            f"SELECT {column}, sum(posts) AS n, {_ABUSIVE_POSTS}"  # noqa: S608
-            f" FROM rollups WHERE width_s = ? AND start_s >= ? AND start_s < ?{where}"
+            f"SELECT {column}, sum(posts) AS n, {_ABUSIVE_POSTS} FROM {rollups} {where}"  # noqa: S608
             " GROUP BY 1 ORDER BY n DESC, 1",
-            [width, from_s - from_s % width, to_s, *parameters],
+            parameters,
         ).fetchall()
 
     def labelled(self, from_s: int, to_s: int, step_s: int) -> list[tuple[int, int]]:
@@ -260,7 +257,7 @@ class Reader:
 
     def _posts(self, where: str, order: str, parameters: list[Any], limit: int) -> list[PostView]:
         rows = self._db.execute(
-            f"SELECT {_POST_COLUMNS} FROM posts WHERE retracted = 0{where}"  # noqa: S608  placeholders only
+            f"SELECT {POST_COLUMNS} FROM posts WHERE retracted = 0{where}"  # noqa: S608  placeholders only
             f" ORDER BY {order} DESC, id DESC LIMIT ?",
             [*parameters, limit],
         )
@@ -269,7 +266,7 @@ class Reader:
     def post(self, post_id: str) -> tuple[PostView, bytes] | None:
         """A post and its label record as it was read; None: not there, or retracted."""
         row = self._db.execute(
-            f"SELECT {_POST_COLUMNS}, record FROM posts JOIN records USING (id)"  # noqa: S608  constant
+            f"SELECT {POST_COLUMNS}, record FROM posts JOIN records USING (id)"  # noqa: S608  constant
             " WHERE post_id = ? AND retracted = 0",
             (post_id,),
         ).fetchone()
@@ -278,7 +275,7 @@ class Reader:
     def views(self, post_ids: Sequence[str]) -> dict[str, PostView | None]:
         """Those of some posts (a few hundred) that are there, by id; None: retracted."""
         rows = self._db.execute(
-            f"SELECT {_POST_COLUMNS}, retracted FROM posts"  # noqa: S608  placeholders only
+            f"SELECT {POST_COLUMNS}, retracted FROM posts"  # noqa: S608  placeholders only
             f" WHERE post_id IN ({', '.join('?' * len(post_ids))})",
             post_ids,
         )
@@ -345,7 +342,3 @@ def percentile_ms(histogram: list[tuple[int, int]], q: float) -> float | None:
         if seen >= q * total:
             return bin_ms(bin_)
     return bin_ms(histogram[-1][0])
-
-
-def _width(step_s: int) -> int:
-    return COARSE_S if step_s % COARSE_S == 0 else FINE_S

@@ -16,6 +16,8 @@ from typing import Final
 from dashboard.errors import ReadModelError
 from dashboard.outcome_store import AUDITED, chain_name
 from dashboard.projector import Projector
+from dashboard.rollup import total_scores
+from dashboard.schema import WIDER
 from dashboard.store import Store
 from dashboard.swap import both, place_beside, remove, swap
 from stream.database_url import ReadModelAt
@@ -26,12 +28,13 @@ from stream.settings import Settings
 
 Progress = Callable[[int, int | None], None]
 _SILENCE_S: Final = 60.0
-#: Rollups by when they begin; what is older than the topics is taken over from the old one.
+#: Tables with a `start_s`, and which of their rows; what is older than the topics hold is taken
+#: over from the old one. Wider rollups are counted from these.
 _CARRIED: Final = {
-    "rollups": "start_s, 300",
-    "rule_rollups": "start_s, 3600",
-    "action_rollups": "start_s, 300",
-    "metrics": "start_s, 3600",
+    "rollups": "width_s = 300",
+    "rule_rollups": "",
+    "action_rollups": "",
+    "metrics": "width_s = 3600",
 }
 
 
@@ -159,16 +162,20 @@ def _carry_rollups(old: ReadModelAt, fresh: ReadModelAt) -> None:
                 " SELECT models, 0, first_ms, last_ms FROM old.models"
                 " WHERE models NOT IN (SELECT models FROM models)"
             )
-            for table, column in _CARRIED.items():
-                start, width = column.split(", ")
-                wide = f"width_s >= {width} AND " if table in ("rollups", "metrics") else ""
+            for table, only in _CARRIED.items():
+                where = f"WHERE {only}" if only else ""
                 db.execute(
-                    f"INSERT INTO {table} SELECT * FROM old.{table} WHERE {wide}{start} <"  # noqa: S608
-                    f" coalesce((SELECT min({start}) FROM {table}), 9e15)"
+                    f"INSERT INTO {table} SELECT * FROM (SELECT * FROM old.{table} {where}) AS held"  # noqa: S608
+                    f" WHERE start_s < coalesce((SELECT min(start_s) FROM {table} {where}), 9e15)"
                 )
+            # An hour of which the topics hold only the end would be counted in part.
+            db.execute("DELETE FROM rollups WHERE width_s > 300")
+            for script in WIDER:
+                db.execute(script)
             db.execute(
                 "INSERT INTO score_rollups SELECT s.width_s, s.label, s.start_s, n.id, s.language,"
                 " s.counts FROM old.score_rollups AS s JOIN old.models AS o ON o.id = s.models"
                 " JOIN models AS n ON n.models = o.models WHERE s.start_s + s.width_s <="
                 " coalesce((SELECT min(start_s) FROM score_rollups), 9e15)"
             )
+            total_scores(db)

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from dashboard.database import Database
 from dashboard.projection import (
-    COARSE_S,
     FINE_S,
     SCORE_BINS,
     SCORE_DAY_S,
     SCORE_HOUR_S,
+    WIDTHS_S,
     latency_bin,
 )
 
@@ -41,7 +41,6 @@ class Counted(NamedTuple):
 #: How a histogram of scores is stored: posts by hundredth.
 STORED_COUNTS: Final = np.dtype("<u4")
 Counts = npt.NDArray[np.int64]
-_SCORES_KEY: Final = "width_s = ? AND label = ? AND start_s = ? AND models = ? AND language = ?"
 _ROLLUP_KEY: Final = (
     "width_s = ? AND start_s = ? AND source = ? AND language = ? AND sentiment = ? AND toxicity = ?"
 )
@@ -73,15 +72,11 @@ class Deltas:
 
     def write(self, connection: Database, score_sets: Mapping[int, str]) -> None:
         """Apply the changes; a count that falls to nothing leaves no row."""
-        coarse: Counter[tuple[int, str, str, str, str]] = Counter()
-        for (start_s, *group), n in self.fine.items():
-            coarse[(start_s - start_s % COARSE_S, *group)] += n  # type: ignore[index]
-        rollups = [
-            (width_s, *key, n)
-            for width_s, counts in ((FINE_S, self.fine), (COARSE_S, coarse))
-            for key, n in counts.items()
-            if n
-        ]
+        rollups = []
+        counts = self.fine
+        for width_s in WIDTHS_S:
+            counts = counts if width_s == FINE_S else _widened(counts, width_s)
+            rollups += [(width_s, *key, n) for key, n in counts.items() if n]
         latency = [(*key, n) for key, n in self.latency.items() if n]
         labelled = [(key, n) for key, n in self.labelled.items() if n]
         models = [(n, key) for key, n in self.models.items() if n]
@@ -118,44 +113,85 @@ class Deltas:
         )
 
     def _write_scores(self, connection: Database, score_sets: Mapping[int, str]) -> None:
-        changes: dict[tuple[int, str, int, int, str], Counts] = {}
+        changes: _Scores = {}
         for (sign, set_id, hour_s, models, language), scores in self.scores.items():
             names = score_sets[set_id].split(" ")
             bins = np.frombuffer(b"".join(scores), np.uint8).reshape(-1, len(names))
             for column, name in enumerate(names):
                 counts = sign * np.bincount(bins[:, column], minlength=SCORE_BINS)
-                key = (SCORE_HOUR_S, name, hour_s, models, language)
-                known = changes.get(key)
-                changes[key] = counts if known is None else known + counts
+                _add(changes, (SCORE_HOUR_S, name, hour_s, models, language), counts)
         _add_scores(connection, changes)
+
+
+def _widened(
+    counts: Counter[tuple[int, str, str, str, str]], width_s: int
+) -> Counter[tuple[int, str, str, str, str]]:
+    found: Counter[tuple[int, str, str, str, str]] = Counter()
+    for (start_s, source, language, sentiment, toxicity), n in counts.items():
+        found[start_s - start_s % width_s, source, language, sentiment, toxicity] += n
+    return found
 
 
 def hours_to_days(connection: Database, before_s: int) -> None:
     """Put the hours of scores before this second into their days: counted in one of them only."""
-    changes: dict[tuple[int, str, int, int, str], Counts] = {}
-    rows = connection.execute(
-        "SELECT label, start_s, models, language, counts FROM score_rollups"
-        " WHERE width_s = ? AND start_s < ?",
-        (SCORE_HOUR_S, before_s - before_s % SCORE_DAY_S),
-    ).fetchall()
-    for label, start_s, models, language, held in rows:
-        key = (SCORE_DAY_S, label, start_s - start_s % SCORE_DAY_S, models, language)
-        counts = np.frombuffer(held, STORED_COUNTS).astype(np.int64)
-        changes[key] = changes[key] + counts if key in changes else counts
-    _add_scores(connection, changes)
-    connection.executemany(
-        f"DELETE FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
-        [(SCORE_HOUR_S, *row[:-1]) for row in rows],
-    )
+    before_s -= before_s % SCORE_DAY_S
+    for table, columns in (_BY_LANGUAGE, _TOTALS):
+        changes: _Scores = {}
+        rows = connection.execute(
+            f"SELECT {', '.join(columns)}, counts FROM {table} WHERE width_s = ? AND start_s < ?",  # noqa: S608  constants
+            (SCORE_HOUR_S, before_s),
+        ).fetchall()
+        for _, label, start_s, *rest, held in rows:
+            key = (SCORE_DAY_S, label, start_s - start_s % SCORE_DAY_S, *rest)
+            _add(changes, key, np.frombuffer(held, STORED_COUNTS).astype(np.int64))
+        _add_to(connection, table, columns, changes)
+        connection.executemany(
+            f"DELETE FROM {table} WHERE {_equal(columns)}",  # noqa: S608  constants
+            [row[:-1] for row in rows],
+        )
 
 
-def _add_scores(
-    connection: Database, changes: Mapping[tuple[int, str, int, int, str], Counts]
-) -> None:
+def total_scores(connection: Database) -> None:
+    """Count the totals of all languages anew; inside a transaction."""
+    connection.execute("DELETE FROM score_totals")
+    changes: _Scores = {}
+    for *key, _, held in connection.each(
+        f"SELECT {', '.join(_BY_LANGUAGE[1])}, counts FROM score_rollups"  # noqa: S608  constants
+    ):
+        _add(changes, tuple(key), np.frombuffer(held, STORED_COUNTS).astype(np.int64))
+    _add_to(connection, *_TOTALS, changes)
+
+
+#: A table of scores, and what its rows are known by.
+_BY_LANGUAGE: Final = ("score_rollups", ("width_s", "label", "start_s", "models", "language"))
+_TOTALS: Final = ("score_totals", ("width_s", "label", "start_s", "models"))
+#: Posts by hundredth of the score, by the columns that a row is known by.
+_Scores = dict[tuple[object, ...], Counts]
+
+
+def _add(changes: _Scores, key: tuple[object, ...], counts: Counts) -> None:
+    known = changes.get(key)
+    changes[key] = counts if known is None else known + counts
+
+
+def _equal(columns: tuple[str, ...]) -> str:
+    return " AND ".join(f"{column} = ?" for column in columns)
+
+
+def _add_scores(connection: Database, changes: _Scores) -> None:
+    """To the scores by language, and to those of all languages together."""
+    totals: _Scores = {}
+    for key, counts in changes.items():
+        _add(totals, key[:-1], counts)
+    _add_to(connection, *_BY_LANGUAGE, changes)
+    _add_to(connection, *_TOTALS, totals)
+
+
+def _add_to(connection: Database, table: str, columns: tuple[str, ...], changes: _Scores) -> None:
     rows, empty = [], []
     for key, counts in changes.items():
         held = connection.execute(
-            f"SELECT counts FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
+            f"SELECT counts FROM {table} WHERE {_equal(columns)}",  # noqa: S608  constants
             key,
         ).fetchone()
         if held is not None:
@@ -167,12 +203,11 @@ def _add_scores(
         else:
             empty.append(key)
     connection.put(
-        "INSERT INTO score_rollups VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (width_s, label, start_s, models, language)"
-        " DO UPDATE SET counts = excluded.counts",
+        f"INSERT INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"  # noqa: S608  constants
+        f" ON CONFLICT ({', '.join(columns)}) DO UPDATE SET counts = excluded.counts",
         rows,
     )
     connection.executemany(
-        f"DELETE FROM score_rollups WHERE {_SCORES_KEY}",  # noqa: S608  constant
+        f"DELETE FROM {table} WHERE {_equal(columns)}",  # noqa: S608  constants
         empty,
     )

@@ -294,9 +294,35 @@ CREATE TABLE alert_firings (
 INSERT INTO alert_firings SELECT alert_id, at_ms, record FROM alerts WHERE state = 'firing';
 """
 
+#: Rollups of hours and days, from those of five minutes, which are kept without end.
+WIDER: Final = tuple(
+    f"INSERT INTO rollups SELECT {width_s}, start_s - start_s % {width_s}, source, language,"  # noqa: S608  numbers
+    f" sentiment, toxicity, CAST(sum(posts) AS BIGINT) FROM rollups WHERE width_s = {from_s}"
+    f" GROUP BY start_s - start_s % {width_s}, source, language, sentiment, toxicity"
+    for from_s, width_s in ((300, 3600), (3600, 86_400))
+)
+_V4: Final = "".join(f"{script};\n" for script in WIDER)
+_V5: Final = """
+CREATE TABLE score_totals (
+    width_s INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    start_s INTEGER NOT NULL,
+    models INTEGER NOT NULL,
+    counts BLOB NOT NULL,
+    PRIMARY KEY (width_s, label, start_s, models)
+) WITHOUT ROWID;
+CREATE INDEX metrics_of_tags
+    ON metrics (width_s, name, start_s, posts, positive, neutral, negative, toxic)
+    WHERE dimension = 'tag';
+"""
+
 #: One script a version, in order; a read model of version n has had the first n.
-MIGRATIONS: Final = (_V1, _V2, _V3)
+MIGRATIONS: Final = (_V1, _V2, _V3, _V4, _V5)
 VERSION: Final = len(MIGRATIONS)
+#: From this version on there are totals of scores, which no script can count.
+TOTALS_SINCE: Final = 5
+#: What a rebuild takes over of an old read model stands in the same tables since this version.
+TAKEN_OVER_SINCE: Final = 2
 
 
 def migrate(db: Database, at: ReadModelAt) -> None:

@@ -26,8 +26,8 @@ from dashboard.outcome_store import AUDITED, Outcomes, put_outcomes
 from dashboard.ownership import handed_over
 from dashboard.projection import DeadLetterRow, PostRow
 from dashboard.retention import drop_old
-from dashboard.rollup import Counted, Deltas
-from dashboard.schema import migrate
+from dashboard.rollup import Counted, Deltas, total_scores
+from dashboard.schema import TOTALS_SINCE, migrate
 from dashboard.worker_beats import WorkerRow, forget_workers, put_workers
 from stream.database_url import ReadModelAt
 
@@ -99,6 +99,7 @@ class Store:
             try:
                 migrate(self._db, at)
                 self._remember()
+                self._total_scores()
             except BaseException:
                 self._db.close()
                 raise
@@ -144,6 +145,18 @@ class Store:
         self._decisions_pruned: dict[int, int] = dict(
             self._db.execute("SELECT * FROM decisions_pruned")
         )
+
+    def _total_scores(self) -> None:
+        """A read model of before there were totals gets them, however often that is interrupted."""
+        if self._db.version() < TOTALS_SINCE:
+            return
+        scores, totals = (
+            self._db.execute(f"SELECT width_s FROM {table} LIMIT 1").fetchone()  # noqa: S608  constants
+            for table in ("score_rollups", "score_totals")
+        )
+        if scores and not totals:
+            with self._db.exclusively():
+                total_scores(self._db)
 
     def apply(self, batch: Batch) -> None:
         """Write a batch and its offsets; what was there already changes nothing."""

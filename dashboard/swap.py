@@ -17,7 +17,7 @@ from typing import Final
 from dashboard.database import Database, database_errors, driver, open_sqlite, reason_of
 from dashboard.errors import ReadModelError
 from dashboard.ownership import hand_over, locked
-from dashboard.schema import VERSION
+from dashboard.schema import TAKEN_OVER_SINCE, VERSION
 from stream.database_url import PostgresUrl, ReadModelAt
 
 _SWAP_TIMEOUT_S: Final = 60.0
@@ -50,7 +50,7 @@ def both(old: ReadModelAt, fresh: ReadModelAt) -> Iterator[Database | None]:
     if isinstance(old, PostgresUrl):
         assert isinstance(fresh, PostgresUrl)
         with closing(driver().connect(old, read_only=True)) as there:
-            usable = there.version() == VERSION
+            usable = TAKEN_OVER_SINCE <= there.version() <= VERSION
         if not usable:
             yield None
             return
@@ -63,7 +63,7 @@ def both(old: ReadModelAt, fresh: ReadModelAt) -> Iterator[Database | None]:
         return
     try:
         with closing(open_sqlite(old, read_only=True)) as file:
-            usable = file.version() == VERSION
+            usable = TAKEN_OVER_SINCE <= file.version() <= VERSION
     except sqlite3.DatabaseError:
         usable = False  # what is broken is the reason for many a rebuild
     if not usable:

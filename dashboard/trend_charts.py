@@ -78,13 +78,12 @@ def metric_chart(
         .mark_area(opacity=0.12, interpolate="monotone", color=SKY if dark else BLUE)
         .encode(y=line_axis)
     )
-    layers = area + lines if metric.kind != "points" else lines
-    if alerts:
-        layers = layers + _alert_marks(alerts, period)
-    return framed(layers, _HEIGHT)
+    marks = _alert_marks(alerts, period) if alerts else []
+    # Put together in one step: each one copies all there is so far.
+    return framed([area, lines, *marks] if metric.kind != "points" else [lines, *marks], _HEIGHT)
 
 
-def _alert_marks(alerts: Sequence[AlertView], period: Period) -> Any:
+def _alert_marks(alerts: Sequence[AlertView], period: Period) -> list[Any]:
     """A line where each alert began and a bell over it; the tooltip says which."""
     data = pd.DataFrame(
         {
@@ -107,7 +106,7 @@ def _alert_marks(alerts: Sequence[AlertView], period: Period) -> Any:
     signs = base.mark_text(color=VERMILLION, fontSize=13, dy=-4, baseline="bottom").encode(
         y=alt.value(0), text="sign:N"
     )
-    return rules + signs
+    return [rules, signs]
 
 
 def voice_chart(
@@ -150,7 +149,7 @@ def voice_chart(
             ],
         )
     )
-    return framed(chart, 170)
+    return framed([chart], 170)
 
 
 def _filled(steps: Sequence[tuple[int, Figures]], period: Period, now_s: int) -> set[int]:
@@ -165,11 +164,16 @@ def _filled(steps: Sequence[tuple[int, Figures]], period: Period, now_s: int) ->
     return {start for start, _ in steps}
 
 
-def framed(chart: Any, height: int) -> Any:
-    """The chart without the air that a card around it gives already."""
-    return chart.properties(
-        height=height, padding={"left": 0, "right": 6, "top": 14, "bottom": 0}
-    ).configure_axis(titlePadding=4, labelPadding=4, titleFontSize=11, labelFontSize=11)
+def framed(layers: Sequence[Any], height: int) -> Any:
+    """The layers as a chart without the air that a card around it gives already."""
+    return alt.layer(
+        *layers,
+        height=height,
+        padding={"left": 0, "right": 6, "top": 14, "bottom": 0},
+        config=alt.Config(
+            axis=alt.AxisConfig(titlePadding=4, labelPadding=4, titleFontSize=11, labelFontSize=11)
+        ),
+    )
 
 
 def step_words(step_s: int) -> str:

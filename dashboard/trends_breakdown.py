@@ -15,13 +15,10 @@ from dashboard.page import reading
 from dashboard.post_drawer import open_post
 from dashboard.queries import trends
 from dashboard.queries.rise import Said, who_says
-from dashboard.reader import Reader
-from dashboard.scope import FeedFilter, Scope
 from dashboard.trend_metrics import METRICS, parts
-from dashboard.trends_view import chosen_metric, chosen_period, export
+from dashboard.trends_view import chosen_metric, chosen_period, export, groups_of
 
 _EVERY_S: Final = 20
-_ROWS: Final = 300
 _EXAMPLES: Final = 5
 #: A table shorter than this is shown whole.
 _WHOLE: Final = 9
@@ -49,9 +46,7 @@ def by_group() -> None:
     with reading() as reader:
         if reader is None:
             return
-        found = trends.groups(
-            reader.db, dimension, span.from_s, span.to_s, scope=controls.scope(), limit=_ROWS
-        )
+        found = groups_of(reader, dimension, span)
     if not found:
         st.caption(
             "No tag was counted in this period: `tidegate aggregate` counts them."
@@ -195,9 +190,8 @@ def _why(what: trends.Frequent, name: str) -> None:
     with reading() as reader:
         if reader is None:
             return
-        now = who_says(reader.db, what, name, span.from_s, span.to_s)
-        before = who_says(reader.db, what, name, span.from_s - span.length_s, span.from_s)
-        examples = _examples(reader, what, name)
+        periods = (span.from_s - span.length_s, span.from_s, span.to_s)
+        now, before, examples = who_says(reader.db, what, name, periods, _EXAMPLES)
     st.markdown("**:material/trending_up: What makes it rise**")
     st.text(f"#{name}" if what == "tags" else name)
     if not now.posts:
@@ -247,11 +241,6 @@ def _most(counter: Counter[str], posts: int) -> str:
     return " · ".join(f"{name} {n / posts:.0%}" for name, n in counter.most_common(4)) or "not told"
 
 
-def _examples(reader: Reader, what: trends.Frequent, name: str) -> list[Any]:
-    text = f"#{name}" if what == "tags" else name
-    return reader.feed(Scope(), FeedFilter(text=text), _EXAMPLES)
-
-
 @st.fragment(run_every=_EVERY_S)
 def leading() -> None:
     """Who posted most, and the domains linked to most."""
@@ -260,8 +249,7 @@ def leading() -> None:
         if reader is None:
             return
         authors = trends.top_authors(reader.db, span.from_s, span.to_s, scope=controls.scope())
-        domains = trends.frequent(reader.db, "domains", span.from_s, span.to_s)
-        tags = trends.frequent(reader.db, "tags", span.from_s, span.to_s)
+        domains, tags = trends.frequent(reader.db, ["domains", "tags"], span.from_s, span.to_s)
     columns = st.columns([1.4, 1, 1], gap="small")
     with columns[0]:
         st.markdown("**:material/person: Authors**")
@@ -284,7 +272,10 @@ def leading() -> None:
         export(
             "Table as CSV", "tidegate-authors", list(table.columns), table.itertuples(index=False)
         )
-        st.caption("Among the posts that the read model still holds, in this page's scope.")
+        st.caption(
+            f"Among the newest {trends.AUTHORS_OF:,} posts of the period that the read model still"
+            " holds, in this page's scope."
+        )
     for column, icon, title, rows in (
         (columns[1], "link", "Domains", domains),
         (columns[2], "tag", "Tags", tags),

@@ -11,9 +11,12 @@ from dashboard import acting, controls, page, trend_charts
 from dashboard.actions import save_brand
 from dashboard.page import reading
 from dashboard.people import Role
+from dashboard.period import Period
+from dashboard.projection import COARSE_S
 from dashboard.queries import brands as brand_queries
-from dashboard.queries.brands import Brand, Query, Share, brand_steps, parse_query
-from dashboard.queries.trends import Figures
+from dashboard.queries.brands import Brand, Query, parse_query
+from dashboard.queries.trends import NOTHING, Figures
+from dashboard.topic_counts import Known, TopicCounts
 from dashboard.trends_view import chosen_period, export
 from stream.errors import ConfigError
 
@@ -41,19 +44,16 @@ def topics() -> None:
         return
     queries = _parsed(saved[:_DRAWN])
     span, scope = chosen_period(), controls.scope()
-    with reading() as reader:
-        if reader is None:
-            return
-        lines = [
-            (name, brand_steps(reader.db, query, span.from_s, span.to_s, span.step_s, scope=scope))
-            for name, query in queries.items()
-        ]
-        before = brand_queries.shares_of_voice(
-            reader.db, queries, span.from_s - span.length_s, span.from_s, scope=scope
-        )
+    counts = _counts(str(page.settings().dashboard.database))
+    counts.ask(list(queries.values()))
+    # A period begins with a whole step of five minutes, its longer steps may not.
+    fine = {name: counts.known(query, COARSE_S, scope) for name, query in queries.items()}
+    lines = [(name, _steps(known, span)) for name, known in fine.items()]
+    now = [(name, known.within(span.from_s, span.to_s)) for name, known in fine.items()]
+    before = [known.within(span.from_s - span.length_s, span.from_s) for known in fine.values()]
     left, right = st.columns([1.2, 1], gap="small")
     with left:
-        table = _table(lines, before, {brand.name: brand.query for brand in saved})
+        table = _table(now, before, {brand.name: brand.query for brand in saved})
         if table["Before"].isna().all():
             table = table.drop(columns="Before")
         st.dataframe(
@@ -82,10 +82,15 @@ def topics() -> None:
             "Table as CSV", "tidegate-topics", list(table.columns),
             table.astype(object).where(table.notna(), "").itertuples(index=False),
         )  # fmt: skip
-        st.caption(
-            f"Counted among the newest {brand_queries.SEARCHED_POSTS:,} posts held."
-            + (f" The first {_DRAWN} of {len(saved)} topics." if len(saved) > _DRAWN else "")
-        )
+        some = f" The first {_DRAWN} of {len(saved)} topics." if len(saved) > _DRAWN else ""
+        known = min(fine.values(), key=lambda each: each.counted / max(each.held, 1))
+        if known.whole:
+            st.caption(f"Counted among the {known.held:,} posts held.{some}")
+        else:
+            st.caption(
+                ":material/hourglass_top: Being counted: so far the newest"
+                f" {max(known.counted, 0):,} of {known.held:,} posts held.{some}"
+            )
     with right:
         st.altair_chart(
             trend_charts.voice_chart(lines, span, page.now_ms() // 1000),
@@ -103,29 +108,42 @@ def _parsed(saved: list[Brand]) -> dict[str, Query]:
     return found
 
 
+@st.cache_resource(max_entries=4)
+def _counts(database: str) -> TopicCounts:  # noqa: ARG001 - it keys the cache
+    return TopicCounts(page.settings().dashboard.database)
+
+
+def _steps(known: Known, span: Period) -> list[tuple[int, Figures]]:
+    """The period in its steps, empty ones included; the first and the last may be cut."""
+    first = span.from_s - span.from_s % span.step_s
+    found = {start: [0] * len(NOTHING) for start in range(first, span.to_s, span.step_s)}
+    for start, figures in known.by_step.items():
+        if span.from_s <= start < span.to_s:
+            counts = found[start - start % span.step_s]
+            for n, value in enumerate(figures):
+                counts[n] += value
+    return [(start, Figures(*counts)) for start, counts in found.items()]
+
+
 def _table(
-    lines: list[tuple[str, list[tuple[int, Figures]]]], before: list[Share], queries: dict[str, str]
+    now: list[tuple[str, Figures]], before: list[Figures], queries: dict[str, str]
 ) -> pd.DataFrame:
-    sums = [
-        (name, Figures(*(sum(column) for column in zip(*(f for _, f in steps), strict=True))))
-        for name, steps in lines
-    ]
-    total = sum(figures.posts for _, figures in sums)
-    any_before = any(share.figures.posts for share in before)
+    total = sum(figures.posts for _, figures in now)
+    total_before = sum(figures.posts for figures in before)
     return pd.DataFrame(
         [
             {
                 "Topic": name,
                 "Posts": figures.posts,
                 "Share of voice": figures.posts / total if total else 0.0,
-                "Before": share.share if any_before else None,
+                "Before": then.posts / total_before if total_before else None,
                 "Net sentiment": None
                 if figures.net_sentiment is None
                 else figures.net_sentiment * 100,
                 "Toxicity": figures.toxicity_rate,
                 "Query": queries[name],
             }
-            for (name, figures), share in zip(sums, before, strict=True)
+            for (name, figures), then in zip(now, before, strict=True)
         ]
     )
 

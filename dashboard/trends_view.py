@@ -22,8 +22,12 @@ from dashboard.reader import Reader
 from dashboard.trend_metrics import METRICS, TrendMetric, change, parts, shown, shown_change
 
 _EVERY_S: Final = 20
+_TAGS_OF_S: Final = 86_400
 _MOST_ALERTS: Final = 60
 _MOVERS: Final = 3
+_MOST_GROUPS: Final = 300
+_GROUPS: Final = "trends_groups"
+_GROUPS_MS: Final = 5_000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -71,9 +75,12 @@ def pickers() -> None:
 
 
 def _tags() -> list[str]:
-    span = chosen_period()
+    """The tags to choose from: the most frequent of a day up to the period's end."""
+    end = chosen_period().to_s
     with reading() as reader:
-        found = trends.frequent(reader.db, "tags", span.from_s, span.to_s, 100) if reader else []
+        if reader is None:
+            return []
+        (found,) = trends.frequent(reader.db, ["tags"], end - _TAGS_OF_S, end, 100)
     return [name for name, _ in found]
 
 
@@ -231,9 +238,7 @@ def _story(reader: Reader, span: Period, now: Figures, before: Figures) -> str:
     moved = change(metric, now, before)
     if moved is None or chosen_tag() is not None:
         return ""
-    groups = trends.groups(
-        reader.db, "language", span.from_s, span.to_s, scope=controls.scope(), limit=500
-    )
+    groups = groups_of(reader, "language", span)
     least = 0.001
     movers = [
         f"{language_name(part.name)} {shown_change(metric, part.part)}"
@@ -249,6 +254,19 @@ def _story(reader: Reader, span: Period, now: Figures, before: Figures) -> str:
         f":material/{icon}: **{metric.name}** {way} by"
         f" {shown_change(metric, abs(moved)).lstrip('+')} against {span.before}.{why}"
     )
+
+
+def groups_of(reader: Reader, by: trends.By, span: Period) -> list[trends.Group]:
+    """The groups of the page's scope, the busiest first; what moved the metric asks for them too."""
+    # The newest answer alone, and only while the page is drawn: the next look asks anew.
+    held: dict[tuple[Any, ...], list[trends.Group]] = st.session_state.setdefault(_GROUPS, {})
+    asked = (by, span, controls.scope(), page.now_ms() // _GROUPS_MS)
+    if asked not in held:
+        held.clear()
+        held[asked] = trends.groups(
+            reader.db, by, span.from_s, span.to_s, scope=controls.scope(), limit=_MOST_GROUPS
+        )
+    return held[asked]
 
 
 def _summed(steps: Sequence[Step]) -> tuple[Figures, Figures]:

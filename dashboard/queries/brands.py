@@ -5,8 +5,7 @@
     (tram OR bus) AND late         AND may be left out
     #transit  tram*                a tag; a word that begins so
 
-Words are matched whole and without regard to case. What is counted are the posts that the read
-model still holds; invariant: what a person typed reaches SQL as a parameter only.
+Words are matched whole and without regard to case. Invariant: what a person typed reaches SQL as a parameter only.
 """
 
 from __future__ import annotations
@@ -17,12 +16,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from dashboard.database import Database
-from dashboard.queries.trends import NOTHING, Figures
-from dashboard.scope import EVERYTHING, Scope
 from stream.errors import ConfigError
 
-#: Texts are looked at among the newest this many posts of a range, so that it answers at once.
-SEARCHED_POSTS: Final = 100_000
 MAX_TERMS: Final = 40
 _TOKEN = re.compile(
     r'\s*(?:(?P<open>\()|(?P<close>\))|(?P<minus>-)?(?:"(?P<phrase>[^"]*)"|(?P<word>[^\s()"]+)))'
@@ -58,14 +53,6 @@ class Brand(NamedTuple):
     saved_ms: int
 
 
-class Share(NamedTuple):
-    """What a brand has of a range; `share` of the posts of all brands together."""
-
-    name: str
-    figures: Figures
-    share: float
-
-
 def parse_query(query: str) -> Query:
     """The query.
 
@@ -95,56 +82,20 @@ def brands(db: Database) -> list[Brand]:
     return [found[name] for name in sorted(found)]
 
 
-def shares_of_voice(
-    db: Database, queries: dict[str, Query], from_s: int, to_s: int, *, scope: Scope = EVERYTHING
-) -> list[Share]:
-    """Each query's posts in the range, in the order given."""
-    figures = {name: _figures(db, query, from_s, to_s, scope) for name, query in queries.items()}
-    total = sum(found.posts for found in figures.values())
-    return [
-        Share(name, found, found.posts / total if total else 0.0) for name, found in figures.items()
-    ]
+def posts_meant(
+    db: Database, query: Query, after_id: int, through_id: int
+) -> list[tuple[int, str, str, str, str]]:
+    """(posted_ms, source, language, sentiment, toxicity) of the posts of a stretch that a query means.
 
-
-def brand_steps(
-    db: Database, query: Query, from_s: int, to_s: int, step_s: int, *, scope: Scope = EVERYTHING
-) -> list[tuple[int, Figures]]:
-    """One query's posts over the range, a step each, empty ones included."""
-    found: dict[int, list[int]] = {}
-    for posted_ms, sentiment, toxicity in _posts(db, query, from_s, to_s, scope):
-        start = posted_ms // 1000 - posted_ms // 1000 % step_s
-        _count(found.setdefault(start, [0] * 5), sentiment, toxicity)
-    starts = range(from_s - from_s % step_s, to_s, step_s)
-    return [(s, Figures(*found[s]) if s in found else NOTHING) for s in starts]
-
-
-def _figures(db: Database, query: Query, from_s: int, to_s: int, scope: Scope) -> Figures:
-    counts = [0] * 5
-    for _, sentiment, toxicity in _posts(db, query, from_s, to_s, scope):
-        _count(counts, sentiment, toxicity)
-    return Figures(*counts)
-
-
-def _count(counts: list[int], sentiment: str, toxicity: str) -> None:
-    counts[0] += 1
-    if sentiment in ("positive", "neutral", "negative"):
-        counts[1 + ("positive", "neutral", "negative").index(sentiment)] += 1
-    counts[4] += toxicity not in ("", "none")
-
-
-def _posts(
-    db: Database, query: Query, from_s: int, to_s: int, scope: Scope
-) -> list[tuple[int, str, str]]:
-    """The posts that a query means: the database finds candidates, the query itself decides."""
-    scoped, names = scope.where()
+    The database finds candidates, the query itself decides.
+    """
     candidates, values = _candidates(query)
     rows = db.execute(
-        "SELECT posted_ms, sentiment, toxicity, text FROM posts WHERE retracted = 0"  # noqa: S608  placeholders only
-        " AND id > (SELECT max(id) FROM posts) - ? AND posted_ms >= ? AND posted_ms < ?"
-        f"{scoped}{candidates}",
-        [SEARCHED_POSTS, from_s * 1000, to_s * 1000, *names, *values],
+        "SELECT posted_ms, source, language, sentiment, toxicity, text FROM posts"  # noqa: S608  placeholders only
+        f" WHERE id > ? AND id <= ? AND retracted = 0{candidates}",
+        [after_id, through_id, *values],
     )
-    return [row[:3] for row in rows if query.matches(row[3])]
+    return [row[:-1] for row in rows if query.matches(row[-1])]
 
 
 def _candidates(query: Query | Term) -> tuple[str, list[object]]:
@@ -159,7 +110,7 @@ def _condition(node: Query | Term) -> tuple[str, list[object]]:
         if not node.text.isascii():
             return "", []
         escaped = re.sub(r"([!%_])", r"!\1", node.text)
-        return "lower(text) LIKE ? ESCAPE '!'", [f"%{escaped}%"]
+        return "text LIKE ? ESCAPE '!'", [f"%{escaped}%"]
     if node.of == "not":
         return "", []
     parts = [_condition(part) for part in node.parts]

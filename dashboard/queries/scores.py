@@ -82,8 +82,9 @@ def histogram(
     models: int | None = None,
 ) -> Histogram:
     """The scores of a label over a range."""
-    sql, values = "", list[object]()
+    table, sql, values = "score_totals", "", list[object]()
     if languages:
+        table = "score_rollups"
         sql += f" AND language IN ({', '.join('?' * len(languages))})"
         values += languages
     if models is not None:
@@ -93,7 +94,7 @@ def histogram(
         row
         for width_s in _WIDTHS_S
         for row in db.execute(
-            "SELECT counts FROM score_rollups WHERE width_s = ? AND label = ?"  # noqa: S608  placeholders only
+            f"SELECT counts FROM {table} WHERE width_s = ? AND label = ?"  # noqa: S608  placeholders only
             f" AND start_s >= ? AND start_s < ?{sql}",
             [width_s, label, from_s - from_s % width_s, to_s, *values],
         )
@@ -207,7 +208,7 @@ def _hours(db: Database, label: str, from_s: int, to_s: int) -> float:
     begins, ends = [], []
     for width_s in _WIDTHS_S:
         first, last = db.execute(
-            "SELECT min(start_s), max(start_s) FROM score_rollups"
+            "SELECT min(start_s), max(start_s) FROM score_totals"
             " WHERE width_s = ? AND label = ? AND start_s >= ? AND start_s < ?",
             (width_s, label, from_s - from_s % width_s, to_s),
         ).fetchone()

@@ -7,11 +7,12 @@ the same kept rollups, over stretches of the same length.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from dashboard.database import Database
-from dashboard.projection import COARSE_S, FINE_S
+from dashboard.projection import COARSE_S
 from dashboard.scope import EVERYTHING, Scope
+from dashboard.stretches import KEPT_WIDTHS_S, counted, widths_within
 from stream.aggregates.merge import Window, WindowKey, merged, window_of
 from stream.aggregates.sketches import Ranked
 from stream.outcomes import decode_metric
@@ -19,6 +20,8 @@ from stream.outcomes import decode_metric
 By = Literal["source", "language", "tag"]
 Frequent = Literal["terms", "tags", "domains"]
 
+#: Authors are counted among the newest this many posts of a range.
+AUTHORS_OF: Final = 50_000
 #: Windows of `metrics`: minutes up to this range, hours beyond it.
 _MINUTES_UP_TO_S: Final = 3 * 3600
 _MINUTE_S: Final = 60
@@ -120,11 +123,12 @@ def series(
 
 
 def comparison(
-    db: Database, from_s: int, to_s: int, *, scope: Scope = EVERYTHING, tag: str | None = None
+    db: Database, from_s: int, to_s: int, *, scope: Scope = EVERYTHING
 ) -> tuple[Figures, Figures]:
     """The range, and the period of the same length before it."""
-    steps = series(db, from_s, to_s, COARSE_S, scope=scope, tag=tag)
-    return _sum([step.now for step in steps]), _sum([step.before for step in steps])
+    from_s -= from_s % COARSE_S
+    before_s = from_s - _steps(from_s, to_s, COARSE_S) * COARSE_S
+    return _all(db, from_s, to_s, scope), _all(db, before_s, from_s, scope)
 
 
 def groups(
@@ -163,24 +167,27 @@ def rising(
 
 
 def frequent(
-    db: Database, what: Frequent, from_s: int, to_s: int, limit: int = 20
-) -> list[tuple[str, int]]:
+    db: Database, what: Sequence[Frequent], from_s: int, to_s: int, limit: int = 20
+) -> list[list[tuple[str, int]]]:
     """(name, posts) of the most frequent terms, tags or domains of the range; whole stream."""
     window = _window(db, from_s, to_s)
-    return [] if window is None else [(i.item, i.posts) for i in _top(window, what)[:limit]]
+    return [
+        [] if window is None else [(i.item, i.posts) for i in _top(window, each)[:limit]]
+        for each in what
+    ]
 
 
 def top_authors(
     db: Database, from_s: int, to_s: int, *, scope: Scope = EVERYTHING, limit: int = 20
 ) -> list[TopAuthor]:
-    """Who posted most, among the newest 200,000 posts of the range that the read model holds."""
+    """Who posted most, among the newest `AUTHORS_OF` posts of the range that the read model holds."""
     where, values = scope.where()
     rows = db.execute(
         "SELECT author, count(*), count(*) FILTER (WHERE toxicity NOT IN ('', 'none')) FROM"  # noqa: S608  placeholders only
         " (SELECT author, toxicity FROM posts WHERE posted_ms >= ? AND posted_ms < ?"
-        f" AND author <> '' AND retracted = 0{where} ORDER BY posted_ms DESC LIMIT 200000) AS newest"
+        f" AND author <> '' AND retracted = 0{where} ORDER BY posted_ms DESC LIMIT ?) AS newest"
         " GROUP BY author ORDER BY 2 DESC, 1 LIMIT ?",
-        [from_s * 1000, to_s * 1000, *values, limit],
+        [from_s * 1000, to_s * 1000, *values, AUTHORS_OF, limit],
     )
     return [TopAuthor(*row) for row in rows]
 
@@ -200,10 +207,6 @@ def action_steps(
 
 def _steps(from_s: int, to_s: int, step_s: int) -> int:
     return len(range(from_s, to_s, step_s))
-
-
-def _sum(figures: Sequence[Figures]) -> Figures:
-    return Figures(*(sum(column) for column in zip(*figures, strict=True))) if figures else NOTHING
 
 
 _SUMS: Final = (
@@ -230,12 +233,10 @@ def _counted(
             (step_s, _MINUTE_S if step_s < _HOUR_S else _HOUR_S, tag, from_s, to_s),
         )
         return {row[0]: Figures(*row[1:]) for row in rows}
-    where, values = scope.where()
-    width = COARSE_S if step_s % COARSE_S == 0 else FINE_S
+    rollups, values = counted(from_s, to_s, widths_within(step_s), scope)
     rows = db.execute(
-        f"SELECT start_s - start_s % ?, {_SUMS} FROM rollups WHERE width_s = ?"  # noqa: S608  placeholders only
-        f" AND start_s >= ? AND start_s < ?{where} GROUP BY 1",
-        [step_s, width, from_s, to_s, *values],
+        f"SELECT start_s - start_s % ?, {_SUMS} FROM {rollups} GROUP BY 1",  # noqa: S608  placeholders only
+        [step_s, *values],
     )
     return {row[0]: Figures(*row[1:]) for row in rows}
 
@@ -244,18 +245,28 @@ def _by_group(db: Database, by: By, from_s: int, to_s: int, scope: Scope) -> dic
     if by == "tag":
         width = _MINUTE_S if to_s - from_s <= _MINUTES_UP_TO_S else _HOUR_S
         rows = db.execute(
+            # `+ 0`, so that the tags' own index is walked, which has all of this in it.
             f"SELECT name, {_METRIC_SUMS} FROM metrics WHERE width_s = ? AND dimension = 'tag'"  # noqa: S608  constant
-            " AND start_s >= ? AND start_s < ? GROUP BY name",
+            " AND start_s + 0 >= ? AND start_s + 0 < ? GROUP BY name",
             (width, from_s - from_s % width, to_s),
-        )
+        ).fetchall()
     else:
-        where, values = scope.where()
-        rows = db.execute(
-            f"SELECT {by}, {_SUMS} FROM rollups WHERE width_s = ? AND start_s >= ?"  # noqa: S608  a literal
-            f" AND start_s < ?{where} GROUP BY {by}",
-            [COARSE_S, from_s - from_s % COARSE_S, to_s, *values],
-        )
+        rows = _summed(db, by, from_s, to_s, scope)
     return {row[0]: Figures(*row[1:]) for row in rows if row[0]}
+
+
+def _all(db: Database, from_s: int, to_s: int, scope: Scope) -> Figures:
+    (row,) = _summed(db, "'all'", from_s, to_s, scope) or [(None, *NOTHING)]
+    return Figures(*row[1:])
+
+
+def _summed(db: Database, by: str, from_s: int, to_s: int, scope: Scope) -> list[Any]:
+    """Figures of a stretch by a column of the rollups, or by a constant."""
+    rollups, values = counted(from_s, to_s, KEPT_WIDTHS_S, scope)
+    return db.execute(
+        f"SELECT {by}, {_SUMS} FROM {rollups} GROUP BY 1",  # noqa: S608  a literal of ours
+        values,
+    ).fetchall()
 
 
 def _window(db: Database, from_s: int, to_s: int) -> Window | None:
@@ -263,7 +274,7 @@ def _window(db: Database, from_s: int, to_s: int) -> Window | None:
     width = _MINUTE_S if to_s - from_s <= _MINUTES_UP_TO_S else _HOUR_S
     parts: dict[int, list[bytes]] = {}
     for start, record in db.execute(
-        "SELECT start_s, record FROM metrics WHERE width_s = ? AND dimension = 'all'"
+        "SELECT start_s, record FROM metrics WHERE width_s = ? AND dimension = 'all' AND name = 'all'"
         " AND start_s >= ? AND start_s < ?",
         (width, from_s - from_s % width, to_s),
     ):

@@ -143,6 +143,7 @@ def test_the_command_line_takes_a_url_and_says_what_is_wrong_with_it(
     assert (whole.returncode, whole.stderr) == (0, "")
     wrong = run_tidegate(
         "dashboard",
+        *("--port", "0"),
         "--database",
         postgres.url(password=SecretStr("Not-that-one")).get_secret_value(),
     )

@@ -150,13 +150,22 @@ def test_who_says_a_term_is_counted_from_the_texts(database: Path) -> None:
     keep_history(database, made)
     with open_reader(database) as reader:
         assert reader is not None
-        said = who_says(reader.db, "terms", "tram", 0, now_ms // 1000 + 10)
-        nobody = who_says(reader.db, "terms", "tra", 0, now_ms // 1000 + 10)
+        now_s = now_ms // 1000
+        said, none_before, newest = who_says(reader.db, "terms", "tram", (0, 0, now_s + 10))
+        nobody = who_says(reader.db, "terms", "tra", (0, 0, now_s + 10)).now
+        now, before, _ = who_says(reader.db, "terms", "tram", (0, now_s - 86_400, now_s + 10))
     texts = [each.label.post.text or "" for each in made if each.label.post]
     assert said.posts == sum("tram" in text.lower() for text in texts) > 0
     assert sum(said.authors.values()) == said.posts
     assert 0 < said.loudest <= 1
-    assert nobody.posts == 0
+    assert nobody.posts == none_before.posts == 0
+    assert now.posts + before.posts == said.posts
+    assert now.posts > 0
+    assert before.posts > 0
+    assert [post.posted_ms for post in newest] == sorted(
+        (p.posted_ms for p in newest), reverse=True
+    )
+    assert all("tram" in post.text.lower() for post in newest)
 
 
 def test_topics_have_their_share_of_voice(open_trends: Open, database: Path) -> None:
