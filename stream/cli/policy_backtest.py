@@ -266,6 +266,9 @@ def _print(result: Mapping[str, Any], samples: int) -> None:
         f"{result['labels']:,} labels, {result['changed']:,} would be decided otherwise ({share:.2%}); "
         f"strong actions {result['strong']['before']:,} → {result['strong']['after']:,}"
     )
+    for rule in result["rules"]:
+        if rule["failed"]:
+            typer.echo(f"{rule['rule']} could not be evaluated for {rule['failed']:,} of them")
     left_out = [f"{result[what]:,} {what}" for what in ("retracted", "bad") if result[what]]
     if left_out:
         typer.echo(f"left out: {', '.join(left_out)}")

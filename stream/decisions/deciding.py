@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
@@ -17,16 +16,17 @@ from typing import Final, Protocol
 import msgspec
 
 from stream.decisions.breakers import Breakers
+from stream.decisions.failures import Failures
 from stream.decisions.history import WindowHistory
 from stream.decisions.quotas import quota_that_shadowed
-from stream.decisions.recovery import Changed, Names, Recovery, changed_by
+from stream.decisions.recovery import Names, Recovery
 from stream.decisions.reviews import (
     Verdicts,
     decision_by_review,
     decision_by_undo,
-    newer,
     place_of,
 )
+from stream.decisions.versions import Versions
 from stream.errors import PolicyError, PostError
 from stream.kafka.ledger import Record, Span
 from stream.kafka.packing import Output
@@ -34,7 +34,6 @@ from stream.logs import get_logger
 from stream.outcomes import Decision, Quota, Review, decode_review
 from stream.pipeline import Outcome
 from stream.policy import NO_HISTORY, Policy, Subject, decision_of
-from stream.policy.verdict import decision_id
 from stream.records import (
     DeadLetterReason,
     Label,
@@ -49,8 +48,6 @@ log = get_logger(__name__)
 
 #: How often the counts of other workers are read.
 _ELSEWHERE_EVERY_S: Final = 5.0
-#: Edited and deleted posts, whose earlier text a late review must not bring back.
-_MOST_CHANGED: Final = 100_000
 _MAX_KEY_BYTES: Final = 64 * 1024
 
 
@@ -73,7 +70,7 @@ class _Part:
         #: Decisions that were written before a kill, on labels that are read again.
         self.decided: dict[int, Decision] = {}
         #: Whether it was read which posts were edited or deleted before: reviews ask for it.
-        self.knows_changed = False
+        self.knows_versions = False
 
 
 class Deciding:
@@ -103,7 +100,8 @@ class Deciding:
         self._parts: dict[int, _Part] = {}
         #: Partitions whose quotas were looked at before their first label came.
         self._glanced: set[int] = set()
-        self._changed: OrderedDict[str, Changed] = OrderedDict()
+        self._versions = Versions()
+        self._failures = Failures()
         self._told: str | None = None
         self._elsewhere_at_s = 0.0
         policy = watch.policy
@@ -173,6 +171,7 @@ class Deciding:
                         counts = [recovery.last_quota(partition) for partition in sorted(others)]
                         self._breakers.elsewhere([count for count in counts if count is not None])
                         self._elsewhere_at_s = time.monotonic()
+            self._failures.say()
             return outputs + self._breakers.write(now_ms)
 
     def _look(self, now_ms: int) -> list[Output]:
@@ -209,7 +208,7 @@ class Deciding:
         earlier = part.decided.pop(record.offset, None)
         if earlier is not None and earlier.label_id == label.label_id:
             decision = earlier
-            self._remember(label)
+            self._versions.label(label)
             if self._history.windows and not label.retracted:
                 self._history.at(Subject.of_label(label), partition)
         else:
@@ -218,19 +217,14 @@ class Deciding:
         self._book(decision)
         outputs += self._breakers.count(partition, record.offset, decision)
         standing = part.verdicts.standing_after(label.post_id, decision.decision_id)
-        changed = self._changed.get(label.post_id)
-        if changed is not None and (
-            changed.gone or newer(changed.decision_id, decision.decision_id)
-        ):
-            return
-        if standing is not None:
+        if standing is not None and not self._versions.passed(label.post_id, decision.decision_id):
             # The same text labelled again: the person's word on it stands.
             outputs.append(
                 self._decision(partition, record.key, decision_by_review(standing, decision))
             )
 
     def _decide(self, label: Label, partition: int, offset: int, now_ms: int) -> Decision:
-        self._remember(label)
+        self._versions.label(label)
         policy = self._policy
         if label.retracted:
             verdict, quota = policy.evaluate(Subject.of_label(label)), None
@@ -239,24 +233,9 @@ class Deciding:
             history = self._history.at(subject, partition) if self._history.windows else NO_HISTORY
             verdict = self._breakers.in_force().evaluate(subject, history)
             quota = quota_that_shadowed(policy, verdict, self._breakers.tripped)
+            self._failures.count(rule.id for rule in verdict.failed)
         decision = decision_of(label, verdict, policy.version, decided_at_ms=now_ms, quota=quota)
         return msgspec.structs.replace(decision, label_offset=offset)
-
-    def _remember(self, label: Label) -> None:
-        """A review must neither bring back a deleted post nor an earlier text."""
-        edited = label.post is not None and label.post.op == "update"
-        if label.retracted or edited or label.post_id in self._changed:
-            newest = Changed(decision_id(label.label_id), gone=label.retracted)
-            self._note_changed(label.post_id, newest)
-
-    def _note_changed(self, post_id: str, newest: Changed) -> None:
-        known = self._changed.get(post_id)
-        if known is not None and newer(known.decision_id, newest.decision_id):
-            return
-        self._changed[post_id] = newest
-        self._changed.move_to_end(post_id)
-        if len(self._changed) > _MOST_CHANGED:
-            self._changed.popitem(last=False)
 
     def _book(self, decision: Decision) -> None:
         post, origin = decision.post, decision.origin
@@ -274,12 +253,11 @@ class Deciding:
         part = self._parts[partition]
         verdicts = part.verdicts
         verdicts.read(review)
-        if not part.knows_changed:
+        if not part.knows_versions:
             with self._recovery() as recovery:
-                for post_id, newest in recovery.changed(partition):
-                    self._note_changed(post_id, newest)
-            part.knows_changed = True
-        if self._is_late(review, verdicts):
+                self._versions.decided(recovery.newest(partition))
+            part.knows_versions = True
+        if self._versions.is_late(review, verdicts):
             return
         standing = verdicts.standing(review.post_id)
         if review.verdict == "decide" and standing is not None:
@@ -297,17 +275,6 @@ class Deciding:
                     decided_at=review.at,
                 )
             outputs.append(self._decision(partition, record.key, decision))
-
-    def _is_late(self, review: Review, verdicts: Verdicts) -> bool:
-        """Whether it is about an earlier text, read late or once more, or a post that is gone."""
-        changed = self._changed.get(review.post_id)
-        if changed is None:
-            return False
-        seen = verdicts.basis(review.post_id)
-        if review.decision_id is not None and place_of(review.decision_id) is not None:
-            seen = review.decision_id
-        verdicts.standing_after(review.post_id, changed.decision_id)
-        return changed.gone or (seen is not None and newer(changed.decision_id, seen))
 
     def _basis(self, verdicts: Verdicts, review: Review) -> Decision | None:
         """The policy's decision on the post that a review is about."""
@@ -335,8 +302,7 @@ class Deciding:
         with self._recovery() as recovery:
             past = recovery.past(partition, first, now_ms)
             part.decided = {at: d for at, d in past.decided.items() if at >= first}
-            for post_id, newest in changed_by(part.decided.values()):
-                self._note_changed(post_id, newest)
+            self._versions.decided(part.decided.values())
             for review in past.reviews:
                 part.verdicts.read(review)
             outputs += self._breakers.begin(partition, first, past, now_ms)
@@ -359,7 +325,7 @@ class Deciding:
         if history.longest_ms:
             for label in recovery.labels(partition, first, at_ms - history.longest_ms):
                 labels += 1
-                self._remember(label)
+                self._versions.label(label)
                 if not label.retracted:
                     history.at(Subject.of_label(label), partition)
         if history.wants_actions:

@@ -6,7 +6,7 @@ the reviews; so a partition goes on, with whoever holds it, as if nobody had bee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ import msgspec
 
 from stream.decisions.history import MAX_ENTRIES
 from stream.decisions.readback import Reader, find
+from stream.decisions.versions import Decided
 from stream.kafka.ledger import Record
 from stream.kafka.offsets import OffsetRange
 from stream.outcomes import (
@@ -72,15 +73,6 @@ class Past:
     #: `quota` does not count yet.
     decided: dict[int, Decision] = field(default_factory=dict)
     reviews: list[Review] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """A post of which there is more than one version: the policy's decision on the newest."""
-
-    decision_id: str
-    #: It was deleted.
-    gone: bool
 
 
 class _BriefPost(msgspec.Struct, frozen=True, gc=False):
@@ -174,13 +166,15 @@ class Recovery:
             if decision is not None:
                 yield decision
 
-    def changed(self, partition: int) -> Iterable[tuple[str, Changed]]:
-        """Posts that were edited or deleted, as the newest decisions of a partition say."""
+    def newest(self, partition: int) -> Iterator[Decided]:
+        """What is needed to know which posts were edited or deleted, of the newest decisions."""
         topic = self._names.decisions
         ((first, end),) = self._reader.ranges([(topic, partition)]).values()
         start = max(first, end - _LAST_CHANGED)
-        records = self._reader.read(topic, partition, start, end)
-        return changed_by(brief for record in records if (brief := _brief(record)) is not None)
+        for record in self._reader.read(topic, partition, start, end):
+            brief = _brief(record)
+            if brief is not None:
+                yield brief
 
     def last_quota(self, partition: int) -> Quota | None:
         """The last count of a partition's quotas."""
@@ -280,18 +274,6 @@ class Recovery:
             except msgspec.DecodeError:
                 continue  # a dead letter of it is written when it is read in its turn
         return found
-
-
-def changed_by(decisions: Iterable[Decision | _Brief]) -> Iterable[tuple[str, Changed]]:
-    """The posts that were edited or deleted, as the policy's decisions on them say."""
-    found: dict[str, Changed] = {}
-    for decision in decisions:
-        if decision.label_offset is None:
-            continue
-        edited = decision.post is not None and decision.post.op == "update"
-        if decision.retracted or edited or decision.post_id in found:
-            found[decision.post_id] = Changed(decision.decision_id, gone=decision.retracted)
-    return found.items()
 
 
 def _label(record: Record) -> Label | None:

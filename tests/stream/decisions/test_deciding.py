@@ -6,11 +6,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream.decisions import breakers as module
-from stream.outcomes import Decision
+from stream.decisions.failures import Failures
+from stream.outcomes import Action, Decision
 from stream.policy import Policy
 from stream.records import decode_dead_letter
 from tests.stream.decisions.labels import (
@@ -157,3 +159,26 @@ def test_what_is_no_label_becomes_a_dead_letter_and_the_rest_goes_on(policy: Pol
     assert letter.origin is not None
     assert (letter.origin.topic, letter.origin.offset) == ("labels", 1)
     assert letter.error.startswith("not a label:")
+
+
+def test_a_rule_that_fails_is_counted_and_said_once_a_minute(tmp_path: Path) -> None:
+    rules = """
+rules:
+  - {id: broken, when: 'post.links[0] == "x"', action: hide, severity: low, reason: other}
+  - {id: good, when: post.chars > 0, action: flag, severity: low, reason: other}
+"""
+    topics, now_s, at = Topics(), 0.0, 0
+    for number in range(9):
+        topics.put_label(label_of(number))
+    deciding = deciding_over(topics, policy_of(tmp_path, rules))
+    deciding._failures = Failures(lambda: now_s)
+    said = []
+    for posts, now_s in ((2, 0.0), (3, 59.0), (4, 61.0), (0, 200.0)):  # noqa: B007 - the clock's
+        if posts:
+            run(deciding, topics, at, at + posts)
+        at += posts
+        with structlog.testing.capture_logs() as logs:
+            deciding.tick([0], 1)
+        said.append([(e["rule"], e["posts"], e["in_all"]) for e in logs if "posts" in e])
+    assert said == [[("broken", 2, 2)], [], [("broken", 7, 9)], []]
+    assert {(d.action, *d.failed_rules) for d in topics.decisions} == {(Action.FLAG, "broken")}
