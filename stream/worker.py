@@ -123,12 +123,12 @@ def run_worker(
         end(error)
     if error is not None:
         raise error
-    counts = app.flow.counts if app.flow is not None else None
-    log.info(
-        "stopped",
-        **{"labels" if duty.role == "label" else "records": counts.labels if counts else 0},
-        dead_letters=counts.dead_letters if counts else 0,
-    )
+    if app.flow is None:
+        log.info("stopped", records=app.ledger.confirmed_records)
+        return
+    counts = app.flow.counts
+    done = {"labels" if duty.role == "label" else "records": counts.labels}
+    log.info("stopped", **done, dead_letters=counts.dead_letters)
 
 
 def _models_of(prepared: Any) -> dict[str, Any]:

@@ -34,6 +34,8 @@ RulesOption = Annotated[
 ]
 #: Listed by name in the table; the JSON has all.
 _SHOWN_EPISODES = 40
+#: Of less than an hour no figure a day is shown.
+_LEAST_DAYS = 1 / 24
 
 
 def rules_of(path: Path | None) -> tuple[Path, RuleSet]:
@@ -137,7 +139,8 @@ def _print_backtest(run: Backtest, elapsed_s: float) -> None:
             (
                 r.rule,
                 count(r.fired),
-                f"{r.per_day:g}",
+                # Of minutes, it would be a guess.
+                f"{r.per_day:,.10g}" if run.days >= _LEAST_DAYS else "",
                 count(r.groups),
                 age(r.longest_s) if r.fired else "",
                 count(r.open) if r.open else "",
@@ -205,7 +208,8 @@ def _decoded(values: Iterable[bytes]) -> Iterator[Metric]:
         except (msgspec.DecodeError, RecursionError):
             bad += 1
     if bad:
-        typer.echo(f"{count(bad)} records are no metrics and were left out", err=True)
+        words = "record is no metric and was" if bad == 1 else "records are no metrics and were"
+        typer.echo(f"{count(bad)} {words} left out", err=True)
 
 
 def _lines(file: RecordFile) -> Iterator[bytes]:

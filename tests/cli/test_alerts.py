@@ -102,7 +102,7 @@ def test_a_backtest_over_files_says_which_episodes_there_would_have_been(
         "alerts", "backtest", "--rules", str(rules), "--metrics", str(stored), "--json"
     )
     assert done.returncode == 0, done.stderr
-    assert "1 records are no metrics" in done.stderr
+    assert "1 record is no metric and was left out" in done.stderr
     result = json.loads(done.stdout)
     assert result["metrics"] == 20
     assert result["skipped"] == ["lag"]
@@ -114,6 +114,8 @@ def test_a_backtest_over_files_says_which_episodes_there_would_have_been(
     assert (toxic["group"], toxic["lasted_s"]) == ({"tag": "launch"}, 50)
     table = run_tidegate("alerts", "backtest", "--rules", str(rules), "--metrics", str(stored))
     assert "Toxicity rate 40 % in tag launch" in table.stdout
+    (row,) = [line.split() for line in table.stdout.splitlines() if line.startswith("toxic")]
+    assert row == ["toxic", "1", "1", "50", "s"], "no figure a day of some minutes"
 
 
 def test_a_backtest_counts_labels_first(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -248,6 +249,9 @@ async def test_a_record_of_somebody_else_is_passed_over(
             await workers.until_committed("bot", 2)
             assert await workers.stop() == 0
     assert "record left out" in workers.log
+    assert re.search(
+        r'"records": 2, .*"event": "stopped"|"event": "stopped", .*"records": 2', workers.log
+    )
     assert "You are a nuisance" not in workers.log
 
 
