@@ -311,9 +311,8 @@ CREATE TABLE score_totals (
     counts BLOB NOT NULL,
     PRIMARY KEY (width_s, label, start_s, models)
 ) WITHOUT ROWID;
-CREATE INDEX metrics_of_tags
-    ON metrics (width_s, name, start_s, posts, positive, neutral, negative, toxic)
-    WHERE dimension = 'tag';
+CREATE INDEX metrics_counts
+    ON metrics (width_s, dimension, name, start_s, posts, positive, neutral, negative, toxic);
 """
 
 #: One script a version, in order; a read model of version n has had the first n.

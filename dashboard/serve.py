@@ -27,15 +27,13 @@ def _end_with_parent() -> None:
 
 
 def warm_up() -> None:
-    """Load what the first chart and table need, so that the first visitor does not wait for it."""
+    """Load what the first chart needs, so that the first visitor does not wait for it."""
     import altair as alt
     import pandas as pd
-    import pyarrow as pa
 
     data = pd.DataFrame({"at": [0.0]})
     # Vega-Lite's schema is read and compiled when a chart is first checked against it.
     alt.Chart(data).mark_line().encode(x="at:Q").to_dict()
-    pa.Table.from_pandas(data)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -20,7 +20,7 @@ from dashboard.projection import COARSE_S
 from dashboard.queries.brands import Query, posts_meant
 from dashboard.queries.trends import NOTHING, Figures
 from dashboard.reader import open_reader
-from dashboard.scope import Scope
+from dashboard.scope import EVERYTHING, Scope
 from stream.database_url import ReadModelAt
 
 #: Posts whose texts are read between two looks at what else is asked for.
@@ -62,15 +62,31 @@ class _Count:
     through: int
     began_s: float
     counts: _Counts = field(default_factory=dict)
+    #: By start alone: what is asked for most.
+    every: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, rows: Sequence[tuple[int, str, str, str, str]]) -> None:
         for posted_ms, source, language, sentiment, toxicity in rows:
             start = posted_ms // 1000 // COARSE_S * COARSE_S
-            counts = self.counts.setdefault((start, source, language), [0] * 5)
-            counts[0] += 1
-            if place := _PLACES.get(sentiment):
-                counts[place] += 1
-            counts[4] += toxicity not in ("", "none")
+            for counts in (
+                self.counts.setdefault((start, source, language), [0] * 5),
+                self.every.setdefault(start, [0] * 5),
+            ):
+                counts[0] += 1
+                if place := _PLACES.get(sentiment):
+                    counts[place] += 1
+                counts[4] += toxicity not in ("", "none")
+
+    def within(self, scope: Scope) -> Iterator[tuple[int, list[int]]]:
+        """(start, counts) of a scope, a start several times where there are several groups."""
+        if scope == EVERYTHING:
+            yield from self.every.items()
+            return
+        for (start, source, language), counts in self.counts.items():
+            if (not scope.sources or source in scope.sources) and (
+                not scope.languages or language in scope.languages
+            ):
+                yield start, counts
 
 
 class TopicCounts:
@@ -112,11 +128,7 @@ class TopicCounts:
             count = self._known.get(query)
             if count is None:
                 return Known({}, 0, max(last - first, 1))
-            for (start, source, language), counts in count.counts.items():
-                if (scope.sources and source not in scope.sources) or (
-                    scope.languages and language not in scope.languages
-                ):
-                    continue
+            for start, counts in count.within(scope):
                 total = found.setdefault(start - start % step_s, [0] * 5)
                 for n, value in enumerate(counts):
                     total[n] += value

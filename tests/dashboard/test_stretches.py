@@ -95,7 +95,7 @@ def test_a_read_model_without_hours_days_and_totals_gets_them(new_place: NewPlac
         at,
         "DELETE FROM rollups WHERE width_s > 300",
         "DROP TABLE score_totals",
-        "DROP INDEX metrics_of_tags",
+        "DROP INDEX metrics_counts",
         "UPDATE read_model SET version = 3" if postgres else "PRAGMA user_version = 3",
     )
     with Store(at):
