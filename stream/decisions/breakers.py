@@ -142,14 +142,20 @@ class Breakers:
             # Those behind the label that comes next are counted when it is read again.
             if at < first and decision.decided_at[:10] == self._quotas.day:
                 outputs += self.count(partition, at, decision)
-        outputs += self._judged(now_ms)
-        return outputs + [o for rule in self._quotas.trip(now_ms) for o in self._fired(rule)]
+        return outputs + self.settle(now_ms)
 
-    def glance(self, kept: Quota | None, now_ms: int) -> list[Output]:
-        """Know a partition whose first label is still to come: what was tripped may be free."""
+    def glance(
+        self, partition: int, kept: Quota | None, decided: Mapping[int, Decision], now_ms: int
+    ) -> list[Output]:
+        """Know what a partition has used whose first label is still to come; then `settle`."""
         outputs = self.stale(kept, now_ms)
-        self._quotas.glance(kept)
-        return outputs + self._judged(now_ms)
+        self._quotas.glance(partition, kept, decided)
+        return outputs
+
+    def settle(self, now_ms: int) -> list[Output]:
+        """With all that is known: what was tripped may be free, what was not may be used up."""
+        outputs = self._judged(now_ms)
+        return outputs + [o for rule in self._quotas.trip(now_ms) for o in self._fired(rule)]
 
     def _judged(self, now_ms: int) -> list[Output]:
         """A quota that was raised while no worker ran: the rule acts again, if it may."""

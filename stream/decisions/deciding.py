@@ -166,7 +166,11 @@ class Deciding:
                     for partition in sorted(fresh):
                         # Nothing came of it yet: was something tripped that must be resolved?
                         self._glanced.add(partition)
-                        outputs += self._breakers.glance(recovery.last_quota(partition), now_ms)
+                        kept = recovery.last_quota(partition)
+                        decided = recovery.strong(partition, kept)
+                        outputs += self._breakers.glance(partition, kept, decided, now_ms)
+                    if fresh:
+                        outputs += self._breakers.settle(now_ms)
                     if due:
                         counts = [recovery.last_quota(partition) for partition in sorted(others)]
                         self._breakers.elsewhere([count for count in counts if count is not None])

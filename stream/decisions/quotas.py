@@ -104,12 +104,32 @@ class Quotas:
         self._parts[partition] = part
         self._total.update(part.used)
 
-    def glance(self, kept: Quota | None) -> None:
-        """Know a partition's last count before its first label."""
+    def glance(self, partition: int, kept: Quota | None, decided: Mapping[int, Decision]) -> None:
+        """Know what a partition has used before its first label comes.
+
+        Args:
+            partition: its number.
+            kept: its last count.
+            decided: by the label's offset, strong decisions that may not be in that.
+        """
+        used: Counter[str] = Counter()
+        next_offset = 0 if kept is None else kept.next_offset
         if kept is not None and kept.day == self.day:
-            self._counts[kept.partition] = kept
-            self._add_up()
+            used.update(kept.used)
             self._remember(kept)
+        for at, decision in sorted(decided.items()):
+            if at >= next_offset and decision.decided_at[:10] == self.day:
+                used.update(_counted(decision))
+                next_offset = at + 1
+        self._counts[partition] = Quota(
+            schema=QUOTA_SCHEMA,
+            partition=partition,
+            day=self.day,
+            next_offset=next_offset,
+            at="",
+            used=dict(used),
+        )
+        self._add_up()
 
     def _remember(self, kept: Quota) -> None:
         for rule, since in kept.tripped.items():
@@ -162,11 +182,13 @@ class Quotas:
         Not what is far from its limit: the other has not seen yet that it was raised, and two
         workers must not go on telling each other.
         """
-        for count in counts:
-            if count.day == self.day and count.partition not in self._parts:
+        today = [c for c in counts if c.day == self.day and c.partition not in self._parts]
+        for count in today:
+            known = self._counts.get(count.partition)
+            if known is None or known.next_offset <= count.next_offset:
                 self._counts[count.partition] = count
         self._add_up()
-        for count in self._counts.values():
+        for count in today:
             for rule, since in count.tripped.items():
                 limit = self._limits.get(rule)
                 if limit is not None and self.total(rule) >= limit:
@@ -196,15 +218,8 @@ class Quotas:
         return self._use(part, decision)
 
     def _use(self, part: _Part, decision: Decision) -> list[str]:
-        if decision.by != "policy" or decision.action not in STRONG_ACTIONS:
-            return []
-        used = [
-            match.id
-            for match in decision.rules
-            if match.mode == "live" and match.action in STRONG_ACTIONS
-        ]
         tripped = []
-        for rule in (*used, ALL_RULES):
+        for rule in _counted(decision):
             part.used[rule] += 1
             self._total[rule] += 1
             limit = self._limits.get(rule)
@@ -266,6 +281,14 @@ class Quotas:
     def partitions(self) -> list[int]:
         """Those that are open."""
         return list(self._parts)
+
+
+def _counted(decision: Decision) -> list[str]:
+    """The quotas that a decision uses one of."""
+    if decision.by != "policy" or decision.action not in STRONG_ACTIONS:
+        return []
+    live = (match for match in decision.rules if match.mode == "live")
+    return [*(match.id for match in live if match.action in STRONG_ACTIONS), ALL_RULES]
 
 
 def quota_that_shadowed(policy: Policy, verdict: Verdict, tripped: Iterable[str]) -> str | None:

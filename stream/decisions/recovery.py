@@ -37,6 +37,8 @@ from stream.topics import ALERTS, DECISIONS, LABELS, QUOTAS, REVIEWS
 #: further has moved the group's offsets on purpose, and wants new decisions.
 MOST_REPEATED: Final = 50_000
 _LAST_FEW: Final = 500
+#: An offset that no label has.
+_NEVER: Final = 1 << 62
 #: So many decisions of a partition are asked what was edited or deleted, for the first review.
 _LAST_CHANGED: Final = 100_000
 #: A quota's alert of today is looked for among so many of the newest alerts.
@@ -180,6 +182,13 @@ class Recovery:
         """The last count of a partition's quotas."""
         place = (self._names.quotas, partition)
         return self._last_quota(partition, self._reader.ranges([place])[place])
+
+    def strong(self, partition: int, kept: Quota | None) -> dict[int, Decision]:
+        """By the label's offset, the strong decisions that a partition's last count does not count."""
+        place = (self._names.decisions, partition)
+        within = self._reader.ranges([place])[place]
+        counted = 0 if kept is None else kept.next_offset
+        return self._decided(partition, _NEVER, counted, within)
 
     def quotas(self) -> list[Quota]:
         """The last count of every partition."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stream.decisions import breakers
 from stream.decisions.quotas import Quotas
 from stream.outcomes import QUOTA_SCHEMA, Action, Quota, decode_quota
 from stream.policy import Policy
@@ -260,4 +261,26 @@ def test_what_quiet_partitions_have_used_counts(policy: Policy) -> None:
     run(again, topics, 3, 4, 1)
     last = decode_quota(topics.records["quotas", 1][-1].value)
     assert last.used == {"insult": 3, "": 3}
+    assert told(topics) == [("2026-11-22", "firing")]
+
+
+def test_what_was_decided_after_the_last_count_counts(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill within the seconds before a count is written, of a partition that is quiet then."""
+    topics = Topics()
+    insults(topics, 0, 4, 1)
+    monkeypatch.setattr(breakers, "_UNDELIVERED_S", 1000)
+    monkeypatch.setattr(breakers, "_UNDELIVERED_BATCHES", 1)
+    first = deciding_over(topics, policy)
+    run(first, topics, 0, 1, 1)
+    run(first, topics, 1, 2, 1)
+    run(first, topics, 2, 4, 1)
+    assert decode_quota(topics.records["quotas", 1][-1].value).used["insult"] < 4
+    insults(topics, 0, 2, 0)
+    again = deciding_over(topics, policy)
+    topics.deliver(again.tick([0, 1], 2))
+    run(again, topics, 0, 2, 0)
+    decided = [d for d in topics.decisions if d.origin is not None and d.origin.partition == 0]
+    assert [d.quota for d in decided] == [None, "insult"]
     assert told(topics) == [("2026-11-22", "firing")]
