@@ -46,8 +46,12 @@ class Known(NamedTuple):
 
     def within(self, from_s: int, to_s: int) -> Figures:
         """The figures of a stretch of whole steps."""
-        found = [figures for start, figures in self.by_step.items() if from_s <= start < to_s]
-        return Figures(*(sum(column) for column in zip(*found, strict=True))) if found else NOTHING
+        total = [0] * len(NOTHING)
+        for start, figures in self.by_step.items():
+            if from_s <= start < to_s:
+                for n, value in enumerate(figures):
+                    total[n] += value
+        return Figures(*total)
 
 
 #: By start of a coarse step, source and language: posts, positive, neutral, negative, toxic.
@@ -148,8 +152,10 @@ class TopicCounts:
         with open_reader(self._at, kept=True) as reader:
             if reader is None:
                 return False
+            # Each for itself: of both at once SQLite reads the whole table.
             ends = reader.db.execute(
-                "SELECT coalesce(min(id), 1) - 1, coalesce(max(id), 0) FROM posts"
+                "SELECT coalesce((SELECT min(id) FROM posts), 1) - 1,"
+                " coalesce((SELECT max(id) FROM posts), 0)"
             ).fetchone()
             with self._lock:
                 self._ends = (ends[0], ends[1])

@@ -17,9 +17,9 @@ from dashboard.reader import POST_COLUMNS, PostView
 from stream.aggregates.terms import domains_of, tags_of, terms_of
 
 #: Posts whose text is looked at word by word; of a more frequent term the newest stand for all.
-_READ_POSTS: Final = 2000
+_READ_POSTS: Final = 1500
 #: Posts whose texts are looked through.
-SEARCHED_POSTS: Final = 50_000
+SEARCHED_POSTS: Final = 30_000
 
 
 class Said(NamedTuple):

@@ -21,7 +21,7 @@ By = Literal["source", "language", "tag"]
 Frequent = Literal["terms", "tags", "domains"]
 
 #: Authors are counted among the newest this many posts of a range.
-AUTHORS_OF: Final = 50_000
+AUTHORS_OF: Final = 30_000
 #: Windows of `metrics`: minutes up to this range, hours beyond it.
 _MINUTES_UP_TO_S: Final = 3 * 3600
 _MINUTE_S: Final = 60
