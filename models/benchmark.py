@@ -86,7 +86,7 @@ def bench_model(
         version=model.version,
         device=scorer.device,
         threads=threads or available_threads(),
-        batch_tokens=batch_tokens,
+        batch_tokens=scorer.batch_tokens,
         posts=len(texts),
         runs=runs,
         session=middle["session"],

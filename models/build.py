@@ -1,4 +1,4 @@
-"""Makes a model: base, fit, sharpen, polish, export, quantise, language, evaluate; each leaves a file.
+"""Makes a model: base, stages of training, export, quantise, language, evaluate; each leaves a file.
 
 A step whose file is there is not done again, so an interrupted build goes on where it was; delete
 a step's folder to repeat it. Only the steps before `quantise`, and the language model's, need the extra `models`.
@@ -43,10 +43,6 @@ from models.training.data import TASKS, TaskData, TaskName, find_part, read_task
 Report = Callable[[str, float, str], None]
 Recipe = Mapping[str, Any]
 
-STEPS = ("base", "fit", "sharpen", "polish", "export", "quantise", "language", "evaluate")
-#: Stages after the first that a recipe may have, in their order.
-STAGES = ("sharpen", "polish")
-_FOLDERS = {"sharpen": "sharpened", "polish": "polished"}
 _GRAPH, _TOKENIZER, _FIGURES = "model.onnx", "tokenizer.json", "evaluation.json"
 
 
@@ -74,11 +70,7 @@ class Build:
     @property
     def trained(self) -> Path:
         """The model after its last stage of training."""
-        return self.stage(next((name for name in reversed(STAGES) if name in self.recipe), "fit"))
-
-    def stage(self, name: str) -> Path:
-        """The model after one stage of training."""
-        return self.out / _FOLDERS.get(name, name)
+        return self.out / str(self.recipe["stage"][-1]["name"])
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -91,7 +83,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         recipe = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ModelBuildError(f"cannot read the recipe: {exc}", where=str(path)) from exc
-    for section in ("model", "base", "fit", "quantise"):
+    for section in ("model", "base", "draw", "fit", "stage", "quantise"):
         if section not in recipe:
             raise ModelBuildError(
                 f"the recipe has no section `{section}`",
@@ -115,12 +107,8 @@ def build(plan: Build) -> Evaluation:
     """
     plan.out.mkdir(parents=True, exist_ok=True)
     _make_base(plan)
-    _fit(plan)
-    before = "fit"
-    for stage in STAGES:
-        if stage in plan.recipe:
-            _sharpen(plan, stage, before)
-            before = stage
+    for stage in plan.recipe["stage"]:
+        _train(plan, stage)
     _export(plan)
     _quantise(plan)
     _language(plan)
@@ -129,17 +117,8 @@ def build(plan: Build) -> Evaluation:
 
 def train_data(plan: Build) -> dict[TaskName, TaskData]:
     """The training rows of every task, with the recipe's labels."""
-    fit = plan.recipe["fit"]
-    return {
-        task: read_task(
-            plan.data,
-            task,
-            "train",
-            fit[task].get("labels"),
-            fit[task].get("min_rows", 1),
-        )
-        for task in TASKS
-    }
+    labels = plan.recipe["fit"]["labels"]
+    return {task: read_task(plan.data, task, "train", labels.get(task)) for task in TASKS}
 
 
 def _make_base(plan: Build) -> None:
@@ -167,44 +146,48 @@ def _make_base(plan: Build) -> None:
     plan.report("base", 1.0, ", ".join(f"{count:,} {what}" for what, count in kept.items()))
 
 
-def _fit(plan: Build) -> None:
-    out = plan.out / "fit"
-    # The last file that `fit` writes: without it the model beside it may be half a file.
+def _train(plan: Build, stage: Mapping[str, Any]) -> None:
+    """One stage: from the base or an earlier stage, from labels or from what earlier stages say."""
+    name = stage["name"]
+    out = plan.out / name
+    # The last file that a stage writes: without it the model beside it may be half a file.
     if (out / "labels.json").is_file():
         return
-    plan.report("fit", 0.0, "reading")
+    plan.report(name, 0.0, "drawing")
     _need_extra()
-    from models.training.fit import fit
+    from models.training.draw import draw_pass
+    from models.training.fit import Stage, fit
+    from models.training.teach import mean_logits
 
+    settings = {**plan.recipe["fit"], **stage}
+    data = train_data(plan)
+    drawn = {**plan.recipe["draw"], **stage.get("draw", {})}
+    rows = [
+        row
+        for number in range(settings["passes"])
+        for row in draw_pass(data, drawn, settings.get("first_pass", 1) + number)
+    ]
+    soft = None
+    if teachers := stage.get("teachers"):
+        soft = mean_logits(
+            [plan.out / teacher for teacher in teachers],
+            rows,
+            settings["max_tokens"],
+            out / "teachers.npy",
+            lambda share, remark: plan.report(f"{name}: teachers", share, remark),
+        )
+    labels: Mapping[TaskName, list[str]] = settings["labels"]
     fit(
-        plan.out / "base",
+        plan.out / stage.get("from", "base"),
         out,
-        train_data(plan),
-        plan.recipe,
-        lambda progress: _show(plan, "fit", progress),
+        Stage(rows, labels, settings, soft),
+        lambda progress: _show(plan, name, progress),
     )
 
 
 def _show(plan: Build, step: str, progress: Any) -> None:
     losses = ", ".join(f"{task} {loss:.3f}" for task, loss in progress.loss.items())
     plan.report(step, progress.step / progress.steps, f"{progress.rows_per_s:.0f}/s  {losses}")
-
-
-def _sharpen(plan: Build, stage: str, before: str) -> None:
-    if (plan.stage(stage) / "labels.json").is_file():
-        return
-    plan.report(stage, 0.0, "reading")
-    _need_extra()
-    from models.training.sharpen import sharpen
-
-    sharpen(
-        plan.stage(before),
-        plan.stage(stage),
-        train_data(plan),
-        plan.recipe,
-        lambda progress: _show(plan, stage, progress),
-        stage=stage,
-    )
 
 
 def _export(plan: Build) -> None:
@@ -245,7 +228,7 @@ def _calibration(plan: Build) -> list[Batch]:
     limit = plan.recipe["model"]["max_tokens"]
     tokenizer = Tokenizer.from_file(str(plan.folder / _TOKENIZER))
     tokenizer.enable_truncation(limit)
-    rng = random.Random(plan.recipe["fit"]["seed"])
+    rng = random.Random(plan.recipe["quantise"]["seed"])
     texts: list[str] = []
     for task in train_data(plan).values():
         count = min(plan.recipe["quantise"]["posts_per_task"], len(task.rows))

@@ -19,9 +19,9 @@ from models.markdown import number, table
 _WEAK_LANGUAGE = 0.75
 
 _LIMITS = """\
-- **Words as much as meaning.** A model of this size and these data reacts to slurs and profanity.
-  A friendly swear word scores high; contempt in polite words scores low; counter-speech, denial
-  and quotation often score like the attack they mention: the functional set above says how often.
+- **Words as well as meaning.** A model of this size and these data reacts to slurs and profanity.
+  A friendly swear word scores high; contempt in polite words scores low; denial and irony often
+  score like what they resemble: the functional set above says how often.
   Use the scores to sort what people look at, not to punish.
 - **`toxic` is not `identity_attack`.** An insult to one person is toxic and no attack on a group.
   Rules about hate should read `identity_attack`, and its figures are the weaker ones.
@@ -97,38 +97,46 @@ def model_card(
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _later_stages(recipe: Mapping[str, Any]) -> str:
-    told = ""
-    for name, again in (("sharpen", ""), ("polish", "again ")):
-        if name in recipe:
-            stage = recipe[name]
-            own = "".join(
-                f", {count:,} {code}" for code, count in stage.get("contrast", {}).items()
+def _stages(recipe: Mapping[str, Any]) -> str:
+    """What the recipe's stages do, a sentence each."""
+    told = []
+    for stage in recipe["stage"]:
+        settings = {**recipe["fit"], **stage}
+        what = (
+            f"{settings['layers']} layers of `{stage['from']}`"
+            if "layers" in stage
+            else (
+                f"goes on from `{stage['from']}`" if "from" in stage else "every layer of the base"
             )
-            told += (
-                f", then {again}on sentiment and toxicity with contrast sentences written for it "
-                f"({stage['contrast_per_language']:,} a language{own}) and ordinary text "
-                f"({stage['background_sentences'] + stage['background_posts']:,} texts) as not toxic"
-            )
-    return told
+        )
+        taught = stage.get("teachers")
+        source = (
+            f"what {', '.join(f'`{name}`' for name in taught)} say together, and the labels "
+            f"(weight {settings['hard_weight']})"
+            if taught
+            else "the labels"
+        )
+        told.append(f"- `{stage['name']}`: {what}; learns {source} in {settings['passes']} passes")
+    return "\n".join(told)
 
 
 def _training(recipe: Mapping[str, Any]) -> str:
-    base, fit = recipe["base"], recipe["fit"]
+    base, drawn = recipe["base"], recipe["draw"]
     sources = table(
         ("for", "source", "what", "licence"),
         ((d["task"], d["source"], d["what"], d["licence"]) for d in recipe.get("data", [])),
     )
+    own = "".join(f", {count:,} {code}" for code, count in drawn.get("contrast", {}).items())
     return (
         "## How it was made\n\n"
-        f"Base: `{base['source']}` ({base['licence']}), {base['layers']} of its layers and the "
+        f"Base: `{base['source']}` ({base['licence']}), {base['layers']} layers, with the "
         f"{base['vocab_size']:,} pieces most used by the training texts, besides every single "
-        "character. Word embeddings frozen, the rest fine-tuned in stages: on three tasks at "
-        f"once (passes over the data: sentiment {fit['sentiment']['epochs']}, toxicity "
-        f"{fit['toxicity']['epochs']} of capped sources, language {fit['language']['epochs']}; "
-        f"{fit['max_tokens']} tokens){_later_stages(recipe)}. Then exported with Optimum and written as static int8 "
-        "(docs/models/quantisation.md). The recipe with every number is "
-        "`models/training/compact.toml`.\n\n"
+        "character. A pass over the training texts draws capped sources, contrast sentences written "
+        f"for it ({drawn['contrast_per_language']:,} a language{own}) and ordinary text "
+        f"({drawn['background_sentences'] + drawn['background_posts']:,} texts) as not toxic. Stages:\n\n"
+        f"{_stages(recipe)}\n\n"
+        "Then exported with Optimum and written as static int8 (docs/models/quantisation.md). The "
+        "recipe with every number is `models/training/compact.toml`.\n\n"
         f"{sources}\n"
         "Some of the sets may be used for research only. The weights hold none of their texts, "
         "but whoever uses the model commercially should judge that for themselves, or rebuild it "

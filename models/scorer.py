@@ -116,7 +116,7 @@ class OnnxScorer:
         second_views: bool = False,
         options: SessionOptions | None = None,
     ) -> None:
-        self._batch_tokens = batch_tokens
+        self.batch_tokens = batch_tokens
         self._call_tokens = CALL_TOKENS
         self._windows = windows
         self._second_views = second_views
@@ -147,7 +147,7 @@ class OnnxScorer:
             self.lanes = 1
             self._call_tokens = _GPU_CALL_TOKENS
             if batch_tokens == BATCH_TOKENS:
-                self._batch_tokens = GPU_BATCH_TOKENS
+                self.batch_tokens = GPU_BATCH_TOKENS
         self._width = offset
         self._heads = HeadSet(readers)
         self._readers = readers
@@ -207,7 +207,7 @@ class OnnxScorer:
             batches.append(
                 pad_batches(
                     cutting.tokens,
-                    self._batch_tokens,
+                    self.batch_tokens,
                     member.pad_id,
                     self._call_tokens,
                     self.lanes,

@@ -197,6 +197,8 @@ class GraphSession:
 
     def _load(self, kind: str, number: int) -> Any:
         ort = self._ort
+        # Besides the sessions' own log: 1.31 warns of each GPU provider that is not a plug-in.
+        ort.set_default_logger_severity(3)
         if kind != "cpu" and hasattr(ort, "preload_dlls"):
             # It prints what it cannot load, and standard output is for data.
             with redirect_stdout(sys.stderr):

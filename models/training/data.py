@@ -9,20 +9,18 @@ from __future__ import annotations
 import csv
 import gzip
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Final, Literal, cast
 
 from models.errors import ModelBuildError
 
 TaskName = Literal["sentiment", "toxicity", "language"]
 TASKS: tuple[TaskName, ...] = ("sentiment", "toxicity", "language")
 
-#: Scripts written without spaces: a "word" of these is a character.
-_UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue", "wuu", "dz"})
-_MAX_CUT_WORDS = 8
+#: The source of contrast sentences.
+CONTRAST: Final = "contrast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def read_tsv(path: Path) -> Iterator[dict[str, str]]:
 
 
 def read_task(
-    folder: Path, task: TaskName, part: str, labels: Sequence[str] | None = None, min_rows: int = 1
+    folder: Path, task: TaskName, part: str, labels: Sequence[str] | None = None
 ) -> TaskData:
     """All rows of one task; language labels are learnt from the file when `labels` is None.
 
@@ -85,8 +83,7 @@ def read_task(
     if labels is None:
         if task != "language":
             raise ModelBuildError(f"the labels of `{task}` must be given")
-        counts = Counter(row["lang"] for row in raw)
-        labels = sorted(lang for lang, n in counts.items() if n >= min_rows)
+        labels = sorted({row["lang"] for row in raw})
     index = {label: i for i, label in enumerate(labels)}
     data = TaskData(task, list(labels))
     for row in raw:
@@ -134,16 +131,3 @@ def draw_epochs(
         drawn.extend(row for _ in range(whole) for row in group)
         drawn.extend(rng.sample(group, round((passes - whole) * len(group))))
     return drawn
-
-
-def cut_short(text: str, lang: str, rng: random.Random) -> str:
-    """A run of 1 to 8 words of `text` (characters where the language's script has no spaces)."""
-    if lang in _UNSPACED:
-        units, glue = list(text), ""
-    else:
-        units, glue = text.split(), " "
-    wanted = rng.randint(1, _MAX_CUT_WORDS)
-    if len(units) <= wanted:
-        return text
-    start = rng.randrange(len(units) - wanted + 1)
-    return glue.join(units[start : start + wanted])

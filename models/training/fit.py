@@ -1,4 +1,4 @@
-"""Fine-tune one encoder on three tasks at once; the logits of the tasks lie side by side.
+"""Fine-tune one encoder on several tasks at once; the logits of the tasks lie side by side.
 
 The result is a plain `BertForSequenceClassification`: any exporter knows it, and the manifest
 says which slice of the logits is which task. A row trains its own task only, so the sets need no
@@ -13,30 +13,37 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from models.errors import ModelBuildError
-from models.training.contrast.perturb import perturb
-from models.training.data import Row, TaskData, TaskName, cap_sources, cut_short, draw_epochs
-from models.training.loss import MultiTaskLoss
+from models.training.base import layers_to_keep
+from models.training.data import Row, TaskName
+from models.training.loss import MultiTaskLoss, slices_of
 
+LABELS_FILE: Final = "labels.json"
 _CHECKPOINT = "checkpoint.pt"
 _CHECKPOINT_EVERY_S = 300.0
 _REPORT_EVERY = 20
 _PARTS_WITH_HEAD_RATE = ("classifier", "pooler")
+_WORDS = "word_embeddings"
+
+#: The loss of a batch's logits, given the places of its rows, and the parts to report.
+LossOf = Callable[[Tensor, NDArray[np.int64]], tuple[Tensor, Mapping[str, Tensor]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands; `loss` is a moving average per task."""
+    """Where a run stands; `loss` is a moving average of each part."""
 
     step: int
     steps: int
@@ -45,81 +52,96 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class TokenBatch:
+    """Some rows of a run: `ids` are their places, the tensors are of shape (rows, tokens)."""
+
     input_ids: Tensor
     attention_mask: Tensor
+    ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one run learns from, and how.
+
+    Args:
+        rows: what is learnt, in no order.
+        labels: of each task, in the order of the logits.
+        settings: section `fit` of the recipe with what the stage says otherwise.
+        soft: what teachers say of each row, shape (rows, logits); None: labels alone.
+    """
+
     rows: Sequence[Row]
+    labels: Mapping[TaskName, Sequence[str]]
+    settings: Mapping[str, Any]
+    soft: NDArray[np.float16] | None = None
 
 
-def training_rows(
-    data: Mapping[TaskName, TaskData], recipe: Mapping[str, Any], rng: random.Random
-) -> list[Row]:
-    """The rows one run sees, in no order: capped, repeated by epochs, cut, lower-cased, misspelt."""
-    fit = recipe["fit"]
-    rows: list[Row] = []
-    for task, task_data in data.items():
-        drawn = cap_sources(task_data.rows, fit[task].get("caps", {}), rng)
-        by_source = fit[task].get("source_epochs", {})
-        for row in draw_epochs(drawn, fit[task]["epochs"], rng, by_source):
-            text = row.text
-            if task == "toxicity" and rng.random() < fit.get("disguised_share", 0.0):
-                text = perturb(text, rng, cased=text.lower() != text.upper())
-            if task == "language":
-                if rng.random() < fit[task]["cut_share"]:
-                    text = cut_short(text, row.lang, rng)
-            elif rng.random() < fit["lowercase_share"]:
-                text = text.lower()
-            rows.append(Row(task, text, row.source, row.lang, row.target))
-    return rows
+def training_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def batches_of(
-    rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad: int, fit: Mapping[str, Any]
-) -> Iterator[_Batch]:
+    tokens: Sequence[Sequence[int]], pad: int, settings: Mapping[str, Any]
+) -> Iterator[TokenBatch]:
     """Length-sorted batches in random order; deterministic for a seed, so a run can be resumed."""
-    rng = random.Random(fit["seed"])
-    order = list(range(len(rows)))
+    rng = random.Random(settings["seed"])
+    order = list(range(len(tokens)))
     rng.shuffle(order)
-    size: int = fit["batch_rows"]
-    chunk = size * fit["sort_chunk_batches"]
+    size: int = settings["batch_rows"]
+    chunk = size * settings["sort_chunk_batches"]
     for start in range(0, len(order), chunk):
         part = sorted(order[start : start + chunk], key=lambda i: len(tokens[i]))
         cuts = list(range(0, len(part), size))
         rng.shuffle(cuts)
         for cut in cuts:
-            ids = part[cut : cut + size]
-            longest = max(len(tokens[i]) for i in ids)
-            padded = np.full((len(ids), longest), pad, dtype=np.int64)
-            mask = np.zeros((len(ids), longest), dtype=np.int64)
-            for line, i in enumerate(ids):
-                padded[line, : len(tokens[i])] = tokens[i]
-                mask[line, : len(tokens[i])] = 1
-            yield _Batch(torch.from_numpy(padded), torch.from_numpy(mask), [rows[i] for i in ids])
+            yield token_batch(tokens, part[cut : cut + size], pad)
 
 
-def _optimizer(model: nn.Module, fit: Mapping[str, Any]) -> torch.optim.Optimizer:
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+def token_batch(tokens: Sequence[Sequence[int]], ids: Sequence[int], pad: int) -> TokenBatch:
+    """The rows `ids`, padded to the longest of them."""
+    longest = max(len(tokens[i]) for i in ids)
+    padded = np.full((len(ids), longest), pad, dtype=np.int64)
+    mask = np.zeros((len(ids), longest), dtype=np.int64)
+    for line, i in enumerate(ids):
+        padded[line, : len(tokens[i])] = tokens[i]
+        mask[line, : len(tokens[i])] = 1
+    return TokenBatch(torch.from_numpy(padded), torch.from_numpy(mask), np.array(ids))
+
+
+def _optimizer(
+    model: nn.Module, settings: Mapping[str, Any], *, fused: bool
+) -> torch.optim.Optimizer:
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        head = any(part in name for part in _PARTS_WITH_HEAD_RATE)
-        decay = parameter.ndim > 1
-        groups.setdefault((head, decay), []).append(parameter)
+        if _WORDS in name:
+            rate = "word_learning_rate"
+        elif any(part in name for part in _PARTS_WITH_HEAD_RATE):
+            rate = "head_learning_rate"
+        else:
+            rate = "learning_rate"
+        # A word that a batch does not have must not fade.
+        groups.setdefault((rate, parameter.ndim > 1 and _WORDS not in name), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": fit["head_learning_rate"] if head else fit["learning_rate"],
-                "weight_decay": fit["weight_decay"] if decay else 0.0,
+                "lr": settings.get(rate, settings["learning_rate"]),
+                "weight_decay": settings["weight_decay"] if decay else 0.0,
             }
-            for (head, decay), parameters in groups.items()
+            for (rate, decay), parameters in groups.items()
         ],
         betas=(0.9, 0.98),
-        fused=True,
+        fused=fused,
     )
 
 
-def _encode(tokenizer: Tokenizer, rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
+def encode(tokenizer: Tokenizer, rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
+    """The tokens of each row, cut at `max_tokens`."""
+    tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     tokens: list[list[int]] = []
     for start in range(0, len(rows), 10_000):
@@ -128,20 +150,20 @@ def _encode(tokenizer: Tokenizer, rows: Sequence[Row], max_tokens: int) -> list[
     return tokens
 
 
-def _label_names(
-    slices: Mapping[TaskName, slice], data: Mapping[TaskName, TaskData]
-) -> dict[int, str]:
+def _label_names(labels: Mapping[TaskName, Sequence[str]]) -> dict[int, str]:
+    slices = slices_of(labels)
     return {
         slices[task].start + i: f"{task}/{label}"
-        for task, task_data in data.items()
-        for i, label in enumerate(task_data.labels)
+        for task, names in labels.items()
+        for i, label in enumerate(names)
     }
 
 
 def _load(base: Path, names: Mapping[int, str], settings: Mapping[str, Any]) -> nn.Module:
     """The base with a classifier of `names` logits, in training mode.
 
-    Where the base is a model of ours, its classifier's rows of the same names are kept.
+    Of its layers `layers` are kept where that is said, evenly spaced. Where the base is a model of
+    ours, its classifier's rows of the same names are kept.
     """
     config = AutoConfig.from_pretrained(
         base,
@@ -150,7 +172,8 @@ def _load(base: Path, names: Mapping[int, str], settings: Mapping[str, Any]) -> 
         hidden_dropout_prob=settings["hidden_dropout"],
         attention_probs_dropout_prob=settings["attention_dropout"],
         classifier_dropout=settings["classifier_dropout"],
-        attn_implementation=settings["attention"],
+        # 1.4 times the speed of "sdpa" on a CPU at these lengths (its backward pass).
+        attn_implementation="sdpa" if training_device().type == "cuda" else "eager",
     )
     config.id2label = dict(names)
     config.label2id = {label: i for i, label in names.items()}
@@ -158,8 +181,13 @@ def _load(base: Path, names: Mapping[int, str], settings: Mapping[str, Any]) -> 
         base, config=config, ignore_mismatched_sizes=True
     )
     _keep_classifier(model, base, names)
-    if settings["freeze_word_embeddings"]:
-        model.get_input_embeddings().weight.requires_grad_(requires_grad=False)
+    if "layers" in settings:
+        stack = model.bert.encoder.layer
+        kept = layers_to_keep(len(stack), settings["layers"])
+        model.bert.encoder.layer = type(stack)(stack[i] for i in kept)
+        model.config.num_hidden_layers = len(kept)
+    words = model.get_input_embeddings().weight
+    words.requires_grad_(requires_grad=settings["word_learning_rate"] > 0)
     trained: nn.Module = model.train()
     return trained
 
@@ -180,8 +208,22 @@ def _keep_classifier(model: Any, base: Path, names: Mapping[int, str]) -> None:
         model.classifier.bias[new] = old_b[old]
 
 
-def _has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices by itself; torch says it nowhere in public."""
+def answers(model: nn.Module, batch: TokenBatch, device: torch.device) -> Tensor:
+    """The model's logits for a batch, float32 on `device`; the products in bfloat16 where it can."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=_has_bfloat16(device)):
+        logits = model(
+            input_ids=batch.input_ids.to(device, non_blocking=True),
+            attention_mask=batch.attention_mask.to(device, non_blocking=True),
+        ).logits
+    found: Tensor = logits.float()
+    return found
+
+
+@cache
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices by itself; torch says it of no CPU in public."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
     if not torch.backends.mkldnn.is_available():
         return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
@@ -191,7 +233,7 @@ class Run:
     """The model in training with what moves it; can be put down and taken up again.
 
     Args:
-        model: in training mode.
+        model: in training mode; it moves to the training device.
         settings: section `fit` of the recipe.
         steps: of the whole run; the learning rate falls to 0 at the last.
         checkpoint: the file to take up, if it is there, and to write.
@@ -200,11 +242,11 @@ class Run:
     def __init__(
         self, model: nn.Module, settings: Mapping[str, Any], steps: int, checkpoint: Path
     ) -> None:
-        self.model = model
+        self.device = training_device()
+        self.model = model.to(self.device)
         self.settings = settings
         self.checkpoint = checkpoint
-        self.optimizer = _optimizer(model, settings)
-        self._bf16 = _has_bfloat16()
+        self.optimizer = _optimizer(model, settings, fused=True)
         warm: int = settings["warmup_steps"]
 
         def rate(step: int) -> float:
@@ -218,7 +260,7 @@ class Run:
         """Take up the checkpoint; returns how many steps are done."""
         if not self.checkpoint.is_file():
             return 0
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -238,18 +280,9 @@ class Run:
         )
         part.replace(self.checkpoint)
 
-    def step(self, batch: _Batch, loss_of: MultiTaskLoss, number: int) -> dict[str, float]:
-        """Learn from one batch; returns the mean loss of each task present."""
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            logits = self.model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask
-            ).logits
-        loss, seen = loss_of(logits.float(), batch.rows)
-        if not torch.isfinite(loss):
-            raise ModelBuildError(
-                f"the loss is `{float(loss)}` at step {number}",
-                hint="lower learning_rate or raise warmup_steps in the recipe",
-            )
+    def step(self, batch: TokenBatch, loss_of: LossOf) -> Mapping[str, Tensor]:
+        """Learn from one batch; returns the parts of its loss, still on the device."""
+        loss, seen = loss_of(answers(self.model, batch, self.device), batch.ids)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip_norm"])
         self.optimizer.step()
@@ -258,70 +291,88 @@ class Run:
         return seen
 
 
+def finite(loss: Tensor, step: int) -> float:
+    """The loss as a number.
+
+    Raises:
+        ModelBuildError: it is none any more.
+    """
+    value = float(loss)
+    if not math.isfinite(value):
+        raise ModelBuildError(
+            f"the loss is not a number at step {step}",
+            hint="lower the learning rate or warm up for longer",
+        )
+    return value
+
+
 class _Watch:
-    """Turns steps into reports: moving averages of the losses, rows a second."""
+    """Turns steps into reports: moving averages of the losses, rows a second.
+
+    Nothing is read from the device between reports: a GPU would wait for the host each time.
+    """
 
     def __init__(self, steps: int, report: Callable[[Progress], None]) -> None:
         self._steps = steps
         self._report = report
-        self._average: dict[str, float] = {}
+        self._average: dict[str, Tensor] = {}
         self._rows = 0
         self._since = time.monotonic()
 
-    def saw(self, step: int, rows: int, seen: Mapping[str, float]) -> None:
-        """One step is done."""
-        for task, value in seen.items():
-            self._average[task] = 0.98 * self._average.get(task, value) + 0.02 * value
+    def saw(self, step: int, rows: int, seen: Mapping[str, Tensor]) -> None:
+        """One step is done.
+
+        Raises:
+            ModelBuildError: the loss is not a number any more.
+        """
+        for part, value in seen.items():
+            self._average[part] = torch.lerp(self._average.get(part, value), value, 0.02)
         self._rows += rows
-        if step % _REPORT_EVERY == 0 or step == self._steps:
-            now = time.monotonic()
-            rows_per_s = self._rows / max(now - self._since, 1e-9)
-            self._report(Progress(step, self._steps, rows_per_s, self._average))
-            self._rows, self._since = 0, now
+        if step % _REPORT_EVERY and step != self._steps:
+            return
+        loss = {part: finite(value, step) for part, value in self._average.items()}
+        now = time.monotonic()
+        rows_per_s = self._rows / max(now - self._since, 1e-9)
+        self._report(Progress(step, self._steps, rows_per_s, loss))
+        self._rows, self._since = 0, now
 
 
-def fit(
-    base: Path,
-    out: Path,
-    data: Mapping[TaskName, TaskData],
-    recipe: Mapping[str, Any],
-    report: Callable[[Progress], None],
-) -> None:
-    """Fine-tune `base` (a folder) on `data` and write the model to `out`.
+def fit(base: Path, out: Path, stage: Stage, report: Callable[[Progress], None]) -> None:
+    """Fine-tune `base` (a folder) on the rows of `stage` and write the model to `out`.
 
-    On a CPU with bfloat16 instructions the matrix products run in bfloat16, the weights stay
-    float32. `labels.json` is written last: where it is, the model beside it is whole.
+    On a GPU, and on a CPU with bfloat16 instructions, the matrix products run in bfloat16; the
+    weights stay float32. `labels.json` is written last: where it is, the model beside it is whole.
 
     Raises:
         ModelBuildError: the loss is not a number any more.
     """
-    settings = recipe["fit"]
-    if (out / "labels.json").is_file():
+    if (out / LABELS_FILE).is_file():
         return
+    settings = stage.settings
     torch.manual_seed(settings["seed"])
-    loss_of = MultiTaskLoss(data, recipe)
-    rows = training_rows(data, recipe, random.Random(settings["seed"]))
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    tokens = _encode(tokenizer, rows, settings["max_tokens"])
-    model: Any = _load(base, _label_names(loss_of.slices, data), settings)
-    steps = math.ceil(len(rows) / settings["batch_rows"])
+    tokens = encode(tokenizer, stage.rows, settings["max_tokens"])
+    model: Any = _load(base, _label_names(stage.labels), settings)
+    steps = math.ceil(len(tokens) / settings["batch_rows"])
+    steps = min(steps, settings.get("steps", steps))
     out.mkdir(parents=True, exist_ok=True)
     run = Run(model, settings, steps, out / _CHECKPOINT)
+    loss_of = MultiTaskLoss(stage.labels, stage.rows, settings, stage.soft, run.device)
     done = run.resume()
     watch = _Watch(steps, report)
     saved_at = time.monotonic()
-    for step, batch in enumerate(batches_of(rows, tokens, model.config.pad_token_id, settings), 1):
+    batches = batches_of(tokens, model.config.pad_token_id, settings)
+    for step, batch in zip(range(1, steps + 1), batches, strict=False):
         if step <= done:
             continue
-        watch.saw(step, len(batch.rows), run.step(batch, loss_of, step))
+        watch.saw(step, len(batch.ids), run.step(batch, loss_of))
         if time.monotonic() - saved_at > _CHECKPOINT_EVERY_S:
             run.save(step)
             saved_at = time.monotonic()
-    model.eval()
+    model.eval().to("cpu")
     model.save_pretrained(out)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (out / name).write_bytes((base / name).read_bytes())
-    (out / "labels.json").write_text(
-        json.dumps({task: task_data.labels for task, task_data in data.items()}, indent=1), "utf-8"
-    )
+    labels = {task: list(names) for task, names in stage.labels.items()}
+    (out / LABELS_FILE).write_text(json.dumps(labels, indent=1), "utf-8")
     run.checkpoint.unlink(missing_ok=True)

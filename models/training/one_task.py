@@ -24,7 +24,7 @@ from models.checkpoint import fetch
 from models.errors import ModelSourceError
 from models.metrics import class_figures, roc_auc
 from models.training.data import Row
-from models.training.fit import Run, batches_of
+from models.training.fit import Run, answers, batches_of, finite
 from models.training.task_run import BEST, STATE_FILE, Report, State, TaskRows, Training
 
 _CHECKPOINT_EVERY_S: Final = 300.0
@@ -78,11 +78,13 @@ class OneTaskFit:
 
     def _learn(self, batch: Any, step: int) -> None:
         self.model.train()
-        seen = self.run_of.step(batch, cast("Any", self._loss), step)
+        seen = self.run_of.step(batch, self._loss)
         best = f", best {self.state.best:.3f}" if self.state.best >= 0 else ""
         share = step / (self.steps_an_epoch * self.what.epochs)
         self.report(
-            "train", share, f"epoch {self.state.epoch + 1}, loss {seen[self.what.task]:.3f}{best}"
+            "train",
+            share,
+            f"epoch {self.state.epoch + 1}, loss {finite(seen['loss'], step):.3f}{best}",
         )
 
     def _measure(self) -> None:
@@ -105,14 +107,11 @@ class OneTaskFit:
     def _probabilities(self) -> NDArray[np.float64]:
         self.model.eval()
         found = np.zeros((len(self.dev), len(self.rows.labels)))
-        place = {id(row): i for i, row in enumerate(self.dev)}
         with torch.inference_mode():
             for batch in self._batches(self.dev, 0):
-                logits = self.model(
-                    input_ids=batch.input_ids, attention_mask=batch.attention_mask
-                ).logits.double()
+                logits = answers(self.model, batch, self.run_of.device).double()
                 scores = torch.sigmoid(logits) if self.rows.several else logits.softmax(-1)
-                found[[place[id(row)] for row in batch.rows]] = scores.numpy()
+                found[batch.ids] = scores.cpu().numpy()
         return found
 
     def _score(self, chance: NDArray[np.float64]) -> float:
@@ -126,22 +125,22 @@ class OneTaskFit:
             known += [auc] if auc is not None else []
         return float(np.mean(known)) if known else 0.0
 
-    def _loss(self, logits: Any, rows: Sequence[Any]) -> tuple[Any, dict[str, float]]:
-        target = torch.tensor([row.target for row in rows])
+    def _loss(self, logits: Any, ids: NDArray[np.int64]) -> tuple[Any, dict[str, Any]]:
+        target = torch.tensor([self.train[i].target for i in ids], device=logits.device)
         if self.rows.several:
             known = (target >= 0).float()
             each = functional.binary_cross_entropy_with_logits(
                 logits, target.clamp(min=0).float(), reduction="none"
             )
-            loss = (each * known).sum() / len(rows)
+            loss = (each * known).sum() / len(ids)
         else:
             loss = functional.cross_entropy(logits, target)
-        return loss, {self.what.task: float(loss.detach())}
+        return loss, {"loss": loss.detach()}
 
     def _batches(self, rows: list[Any], epoch: int) -> Iterator[Any]:
         settings = {**self.settings, "seed": self.what.seed + epoch}
         pad = self.model.config.pad_token_id or 0
-        return batches_of(rows, self.tokens[id(rows)], pad, settings)
+        return batches_of(self.tokens[id(rows)], pad, settings)
 
     def _tokens(self, rows: Sequence[Any]) -> list[list[int]]:
         tokenizer = self.fast.backend_tokenizer

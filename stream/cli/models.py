@@ -211,7 +211,7 @@ def build(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a model: base, fit, export, quantise, evaluate, card, manifest.
+    """Make a model: base, stages of training, export, quantise, evaluate, card, manifest.
 
     The same command goes on where a build was interrupted. OUT/manifest.toml serves the result:
     set `models.manifest` to it.

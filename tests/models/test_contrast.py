@@ -109,7 +109,8 @@ def test_a_slot_that_nobody_fills_is_refused(tmp_path: Path) -> None:
 
 def test_some_sentences_stand_beside_small_talk_and_keep_their_labels() -> None:
     plain = re.compile(r"[.!?] \S")
-    rows = [row for row in generate(11, 2_000, ["nl"]) if row.function == "hate"]
+    attacks = ("hate", "exclude", "wish_harm")
+    rows = [row for row in generate(11, 2_000, ["nl"]) if row.function in attacks]
     beside = [row for row in rows if plain.search(row.text)]
     assert 0.04 < len(beside) / len(rows) < 0.4
     assert {row.target[5] for row in beside} == {1}

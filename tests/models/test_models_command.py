@@ -159,18 +159,22 @@ def test_build_goes_on_from_the_last_step_that_is_done(
         licence = "MIT"
         layers = 2
         vocab_size = 100
-        [fit]
+        [draw]
         seed = 1
+        contrast_per_language = 2
+        background_sentences = 3
+        background_posts = 4
+        [fit]
         max_tokens = 16
-        [fit.sentiment]
-        epochs = 1.0
-        labels = {json.dumps(LABELS["sentiment"])}
-        [fit.toxicity]
-        epochs = 1.0
-        labels = {json.dumps(LABELS["toxicity"])}
-        [fit.language]
-        epochs = 1.0
+        passes = 1
+        [fit.labels]
+        sentiment = {json.dumps(LABELS["sentiment"])}
+        toxicity = {json.dumps(LABELS["toxicity"])}
+        [[stage]]
+        name = "fit"
+        seed = 1
         [quantise]
+        seed = 1
         posts_per_task = 20
         [[data]]
         task = "sentiment"

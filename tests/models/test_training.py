@@ -16,7 +16,7 @@ from models.errors import ModelBuildError
 from models.quantise import quantise
 from models.session import GraphSession
 from models.training.data import Row, TaskData
-from tests.models.bert_graph import LABELS, write_tokenizer
+from tests.models.bert_graph import write_tokenizer
 from tests.models.conftest import sentences
 
 _MISSING = [name for name in ("torch", "transformers", "optimum") if find_spec(name) is None]
@@ -30,27 +30,34 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-RECIPE: dict[str, Any] = {
-    "fit": {
-        "seed": 3,
-        "max_tokens": 16,
-        "batch_rows": 16,
-        "sort_chunk_batches": 2,
-        "learning_rate": 5e-3,
-        "head_learning_rate": 5e-3,
-        "weight_decay": 0.01,
-        "warmup_steps": 2,
-        "clip_norm": 1.0,
-        "hidden_dropout": 0.0,
-        "attention_dropout": 0.0,
-        "classifier_dropout": 0.0,
-        "attention": "eager",
-        "freeze_word_embeddings": True,
-        "lowercase_share": 0.1,
-        "sentiment": {"epochs": 1.5, "weight": 1.0, "class_balance": 0.5},
-        "toxicity": {"epochs": 1.0, "weight": 1.0, "label_weights": [1.0, 1.0]},
-        "language": {"epochs": 1.0, "weight": 1.0, "cut_share": 0.5},
-    }
+LABELS: dict[Any, list[str]] = {
+    "sentiment": ["negative", "neutral", "positive"],
+    "toxicity": ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_attack"],
+}
+SETTINGS: dict[str, Any] = {
+    "seed": 3,
+    "max_tokens": 16,
+    "batch_rows": 16,
+    "sort_chunk_batches": 2,
+    "learning_rate": 5e-3,
+    "head_learning_rate": 5e-3,
+    "word_learning_rate": 0.0,
+    "weight_decay": 0.01,
+    "warmup_steps": 2,
+    "clip_norm": 1.0,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "classifier_dropout": 0.0,
+    "class_balance": 0.5,
+    "label_weights": [1.0] * 6,
+}
+DRAW: dict[str, Any] = {
+    "seed": 5,
+    "lowercase_share": 0.1,
+    "disguised_share": 0.5,
+    "contrast_per_language": 4,
+    "background_sentences": 20,
+    "background_posts": 8,
 }
 
 
@@ -79,17 +86,27 @@ def training_data() -> dict[Any, TaskData]:
     texts = sentences(48, seed=2)
     targets: dict[str, Any] = {
         "sentiment": lambda i: i % 3,
-        "toxicity": lambda i: (i % 2, (i % 3) - 1),
+        "toxicity": lambda i: (i % 2, 0, -1, 0, i % 2, (i % 3) - 1),
         "language": lambda i: i % 4,
     }
-    data: dict[Any, TaskData] = {}
-    for task, target in targets.items():
-        rows = [
-            Row(task, text, "made-up", "en", target(i))  # type: ignore[arg-type]
-            for i, text in enumerate(texts)
-        ]
-        data[task] = TaskData(task, LABELS[task], rows)  # type: ignore[arg-type]
-    return data
+    labels = {**LABELS, "language": ["de", "en", "fr", "ja"]}
+    return {
+        task: TaskData(
+            task,  # type: ignore[arg-type]
+            labels[task],
+            [Row(task, text, "made-up", "en", target(i)) for i, text in enumerate(texts)],  # type: ignore[arg-type]
+        )
+        for task, target in targets.items()
+    }
+
+
+def stage(soft: Any = None, **settings: Any) -> Any:
+    """The posts of the training data, twice."""
+    from models.training.fit import Stage
+
+    data = training_data()
+    rows = [*data["sentiment"].rows, *data["toxicity"].rows] * 2
+    return Stage(rows, LABELS, {**SETTINGS, **settings}, soft)
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -100,14 +117,21 @@ def weights(folder: Path) -> dict[str, Any]:
     return {name: value.numpy() for name, value in state.items()}
 
 
-def test_from_base_to_int8(tmp_path: Path) -> None:
-    from models.export import export_fp32
+def fitted(tmp_path: Path, name: str = "fit", **settings: Any) -> Path:
     from models.training.fit import fit
 
-    write_base(tmp_path / "base")
-    fit(tmp_path / "base", tmp_path / "fit", training_data(), RECIPE, lambda _: None)
-    assert json.loads((tmp_path / "fit" / "labels.json").read_text("utf-8")) == LABELS
-    graph = export_fp32(tmp_path / "fit", tmp_path / "fp32")
+    if not (tmp_path / "base").exists():
+        write_base(tmp_path / "base")
+    fit(tmp_path / "base", tmp_path / name, stage(**settings), lambda _: None)
+    return tmp_path / name
+
+
+def test_from_base_to_int8(tmp_path: Path) -> None:
+    from models.export import export_fp32
+
+    folder = fitted(tmp_path)
+    assert json.loads((folder / "labels.json").read_text("utf-8")) == LABELS
+    graph = export_fp32(folder, tmp_path / "fp32")
     assert [path.name for path in (tmp_path / "fp32").iterdir()] == ["model.onnx"]
 
     tokenizer = write_tokenizer(tmp_path / "t.json")
@@ -128,10 +152,7 @@ def test_an_interrupted_fit_goes_on_and_ends_the_same(
 ) -> None:
     from models.training import fit as fitting
 
-    write_base(tmp_path / "base")
-    data = training_data()
-    fitting.fit(tmp_path / "base", tmp_path / "whole", data, RECIPE, lambda _: None)
-
+    whole = fitted(tmp_path, "whole")
     monkeypatch.setattr(fitting, "_CHECKPOINT_EVERY_S", 0.0)
     monkeypatch.setattr(fitting, "_REPORT_EVERY", 4)
 
@@ -139,90 +160,154 @@ def test_an_interrupted_fit_goes_on_and_ends_the_same(
         if progress.step == 4:
             raise KeyboardInterrupt
 
+    parts = tmp_path / "parts"
     with pytest.raises(KeyboardInterrupt):
-        fitting.fit(tmp_path / "base", tmp_path / "parts", data, RECIPE, stop)
-    assert not (tmp_path / "parts" / "labels.json").exists()
+        fitting.fit(tmp_path / "base", parts, stage(), stop)
+    assert not (parts / "labels.json").exists()
     steps: list[int] = []
-    fitting.fit(tmp_path / "base", tmp_path / "parts", data, RECIPE, lambda p: steps.append(p.step))
+    fitting.fit(tmp_path / "base", parts, stage(), lambda p: steps.append(p.step))
     # It did not begin again: the first report is of the step that was interrupted.
     assert min(steps) == 4
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-    assert whole.keys() == parts.keys()
-    for name, value in whole.items():
-        assert np.allclose(value, parts[name], atol=1e-5), name
+    first, second = weights(whole), weights(parts)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert np.allclose(value, second[name], atol=1e-5), name
 
 
-def test_word_embeddings_stay_and_the_rest_learns(tmp_path: Path) -> None:
-    from models.training.fit import fit
-
-    write_base(tmp_path / "base")
-    fit(tmp_path / "base", tmp_path / "fit", training_data(), RECIPE, lambda _: None)
-    before, after = weights(tmp_path / "base"), weights(tmp_path / "fit")
+def test_word_embeddings_stay_unless_they_have_a_rate(tmp_path: Path) -> None:
+    frozen = weights(fitted(tmp_path))
+    free = weights(fitted(tmp_path, "free", word_learning_rate=1e-3))
+    before = weights(tmp_path / "base")
     words = "embeddings.word_embeddings.weight"
-    assert np.array_equal(before[words], after[f"bert.{words}"])
+    assert np.array_equal(before[words], frozen[f"bert.{words}"])
+    assert not np.allclose(before[words], free[f"bert.{words}"], atol=1e-4)
     query = "encoder.layer.0.attention.self.query.weight"
-    assert not np.allclose(before[query], after[f"bert.{query}"], atol=1e-4)
+    assert not np.allclose(before[query], frozen[f"bert.{query}"], atol=1e-4)
 
 
-def test_later_stages_go_on_from_the_one_before(tmp_path: Path) -> None:
+def test_a_later_stage_goes_on_from_an_earlier_one_with_fewer_layers(tmp_path: Path) -> None:
     from models.training.fit import fit
-    from models.training.sharpen import sharpen, sharpened_data
+
+    first = fitted(tmp_path)
+    rates = dict.fromkeys(("learning_rate", "head_learning_rate"), 0.0)
+    fit(first, tmp_path / "half", stage(layers=1, **rates), lambda _: None)
+    before, after = weights(first), weights(tmp_path / "half")
+    # With a rate of nothing it is the first layer and the head of what was there.
+    assert np.array_equal(before["classifier.weight"], after["classifier.weight"])
+    assert {name for name in before if ".layer.1." in name}.isdisjoint(after)
+    assert {name for name in before if ".layer.1." not in name} == set(after)
+    assert all(np.array_equal(before[name], value) for name, value in after.items())
+
+
+def test_a_run_of_few_steps_ends_there(tmp_path: Path) -> None:
+    from models.training.fit import fit
 
     write_base(tmp_path / "base")
-    data = training_data()
-    toxicity = data["toxicity"]
-    toxicity.labels = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_attack"]
-    toxicity.rows = [
-        Row("toxicity", row.text, row.source, row.lang, (i % 2, 0, -1, 0, i % 2, 0))
-        for i, row in enumerate(toxicity.rows)
+    seen: list[tuple[int, int]] = []
+    fit(
+        tmp_path / "base",
+        tmp_path / "fit",
+        stage(steps=3),
+        lambda p: seen.append((p.step, p.steps)),
+    )
+    assert seen == [(3, 3)]
+
+
+def test_a_loss_that_is_not_a_number_is_said(tmp_path: Path) -> None:
+    from models.training.fit import fit
+
+    write_base(tmp_path / "base")
+    with pytest.raises(ModelBuildError, match="the loss is not a number at step"):
+        fit(tmp_path / "base", tmp_path / "fit", stage(learning_rate=1e30), lambda _: None)
+    assert not (tmp_path / "fit" / "labels.json").exists()
+
+
+def test_a_student_learns_what_its_teachers_say_and_no_label(tmp_path: Path) -> None:
+    from models.training.teach import mean_logits
+
+    teachers = [fitted(tmp_path, f"t{seed}", seed=seed) for seed in (1, 2)]
+    rows = stage().rows
+    told: list[float] = []
+
+    def asked(names: list[Path], kept: str) -> Any:
+        return mean_logits(names, rows, 16, tmp_path / kept, lambda share, _: told.append(share))
+
+    soft = asked(teachers, "both.npy")
+    assert soft.shape == (len(rows), 9)
+    apart = [asked([each], f"{i}.npy").astype(np.float32) for i, each in enumerate(teachers)]
+    assert np.allclose(soft.astype(np.float32), (apart[0] + apart[1]) / 2, atol=1e-2)
+    assert 0 <= min(told) <= max(told) <= 1
+    # Asked again it reads the file, and no teacher.
+    assert np.array_equal(asked([tmp_path / "gone"], "both.npy"), soft)
+
+    def apart_from(name: str, **settings: Any) -> float:
+        folder = fitted(tmp_path, name, soft=soft, seed=9, **settings)
+        said = mean_logits([folder], rows, 16, tmp_path / f"{name}.npy", lambda *_: None)
+        return float(np.abs(said.astype(np.float32)[:, 3:] - soft.astype(np.float32)[:, 3:]).mean())
+
+    # The more it is taught the nearer it comes; the labels do not enter with a weight of nothing.
+    assert apart_from("long", hard_weight=0.0) < 0.7 * apart_from("short", hard_weight=0.0, steps=1)
+
+
+def test_own_labels_count_as_the_settings_say() -> None:
+    import torch
+
+    from models.training.loss import MultiTaskLoss
+
+    rows = [
+        Row("toxicity", "a", "posts", "en", (1, 0, -1, 0, 0, 1)),
+        Row("toxicity", "b", "contrast", "en", (0,) * 6),
+        Row("sentiment", "c", "posts", "en", 2),
+        Row("toxicity", "d", "unlabelled", "en", (-1,) * 6),
     ]
-    heads = {"epochs": 1.0, "weight": 1.0}
-    recipe = {**RECIPE, "fit": {**RECIPE["fit"], "toxicity": {**heads, "label_weights": [1.0] * 6}}}
-    fit(tmp_path / "base", tmp_path / "fit", data, recipe, lambda _: None)
-    recipe["sharpen"] = {
-        "learning_rate": 0.0,
-        "head_learning_rate": 0.0,
-        "disguised_share": 0.5,
-        "contrast_per_language": 4,
-        "background_sentences": 20,
-        "background_posts": 8,
-    }
-    added = sharpened_data(data, recipe)
-    assert list(added) == ["sentiment", "toxicity"]
-    calm = [row for row in added["toxicity"].rows if row.source == "background"]
-    assert len(calm) == 28
-    assert {row.target for row in calm} == {(0,) * 6}
-    contrast = [row for row in added["toxicity"].rows if row.source == "contrast"]
+    logits = torch.randn(4, 9, generator=torch.Generator().manual_seed(1))
+    soft = np.zeros((4, 9), dtype=np.float16)
+
+    def loss(place: int, taught: Any = None, **settings: Any) -> float:
+        of = MultiTaskLoss(LABELS, rows, {**SETTINGS, **settings}, taught, torch.device("cpu"))
+        return float(of(logits[[place]], np.array([place]))[0])
+
+    alone = [loss(place) for place in range(4)]
+    assert alone[3] == 0
+    told = [loss(place, soft, hard_weight=0.0) for place in range(4)]
+    both = [loss(place, soft, hard_weight=0.3, contrast_weight=1.0) for place in range(4)]
+    assert both == pytest.approx([t + w * a for t, a, w in zip(told, alone, (0.3, 1.0, 0.3, 0.3), strict=True)])  # fmt: skip
+    # A label nobody knows is no part of it, whatever the model says.
+    before = logits[0, 5].item()
+    logits[0, 5] = 99.0
+    assert loss(0) == pytest.approx(alone[0])
+    logits[0, 5] = before
+
+
+def test_a_pass_is_posts_contrasts_and_ordinary_text() -> None:
+    from models.training.draw import draw_pass
+
+    data = training_data()
+    data["sentiment"].rows.append(Row("sentiment", "achha", "made-up", "hi", 2))
+    rows = draw_pass(data, {**DRAW, "leave_out": ["hi"], "unlabelled_sentences": 6}, 1)
+    of = Counter(row.source for row in rows)
+    assert of["background"] == 28
+    assert of["unlabelled"] == 6
+    assert {row.target for row in rows if row.source == "background"} == {(0,) * 6}
+    assert {row.target for row in rows if row.source == "unlabelled"} == {(-1,) * 6}
+    contrast = [row for row in rows if row.source == "contrast"]
     assert len({row.lang for row in contrast}) >= 10
     assert {row.target[5] for row in contrast if isinstance(row.target, tuple)} >= {0, 1}
+    assert {row.lang for row in rows if row.task == "sentiment"} == {"en"}
+    assert of["made-up"] == 96
 
-    sharpen(tmp_path / "fit", tmp_path / "sharp", data, recipe, lambda _: None)
-    before, after = weights(tmp_path / "fit"), weights(tmp_path / "sharp")
-    # With a rate of nothing the first stage is what comes out, less the head of the language.
-    kept = len(LABELS["sentiment"]) + 6
-    assert after["classifier.weight"].shape[0] == kept
-    assert np.array_equal(before["classifier.weight"][:kept], after["classifier.weight"])
-    query = "bert.encoder.layer.0.attention.self.query.weight"
-    assert np.array_equal(before[query], after[query])
-
-    # A third stage draws its own sentences, of one language more, and goes on from the second.
-    recipe["polish"] = {
-        **recipe["sharpen"],
-        "seed": 99,
-        "contrast": {"en": 12},
-        "learning_rate": 1e-2,
+    # The same number is the same pass; another draws, and spells, anew.
+    assert draw_pass(data, {**DRAW, "leave_out": ["hi"], "unlabelled_sentences": 6}, 1) == rows
+    capped = {**DRAW, "caps": {"made-up": 5}, "shares": {"made-up": 0.5}, "contrast": {"en": 12}}
+    again = draw_pass(data, capped, 2)
+    assert Counter(row.task for row in again if row.source == "made-up") == {
+        "toxicity": 5,
+        "sentiment": 24,
     }
-    again = sharpened_data(data, recipe, "polish")
-    first, second = (
-        [row for row in drawn["toxicity"].rows if row.source == "contrast"]
-        for drawn in (added, again)
-    )
-    more = Counter(row.lang for row in second)
+    more = Counter(row.lang for row in again if row.source == "contrast")
     assert more["en"] >= 12 > more["de"] >= 4
-    assert {row.text for row in second} != {row.text for row in first}
-    polished = tmp_path / "polished"
-    sharpen(tmp_path / "sharp", polished, data, recipe, lambda _: None, stage="polish")
-    assert not np.array_equal(after[query], weights(polished)[query])
+    texts = [{row.text for row in drawn if row.source == "contrast"} for drawn in (rows, again)]
+    assert len(texts[0] & texts[1]) < len(texts[0]) / 2
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
