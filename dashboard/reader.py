@@ -23,7 +23,7 @@ from stream.database_url import ReadModelAt
 #: Beyond this range shares are read from the coarse rollups and wider ones.
 _FINE_RANGE_S: Final = 3600
 #: What no index answers is looked for among the newest this many posts, so that it answers at once.
-SEARCHED_POSTS: Final = 100_000
+SEARCHED_POSTS: Final = 60_000
 _GLANCE_POSTS: Final = 10_000
 #: What a `PostView` is made of.
 POST_COLUMNS: Final = (
