@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stream.errors import ConfigError, PolicyError, StallError, TidegateError
+from stream.errors import BrokerError, ConfigError, PolicyError, StallError, TidegateError
 from stream.logs import get_logger, set_up_logs
 from stream.readiness import output_limits
 from stream.roles import Duty, UnitsWatch, role_named
@@ -29,6 +29,8 @@ log = get_logger(__name__)
 _TICK_S: Final = 0.1
 #: Over `worker.stop_timeout_s`, after which a role ends itself (its watchdog's grace is 10 s).
 _STOP_GRACE_S: Final = 14.0
+#: Before new units are told of again, when the broker did not answer.
+_WELCOME_AGAIN_S: Final = 5.0
 
 
 class Failure(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -127,14 +129,14 @@ def run_duties(
         output_limits(settings.kafka, role_.reads, role_.writes)
         if role_.watch is not None:
             watches[name] = role_.watch(settings)
-    crew = _Crew(settings, watches)
+    crew = Crew(settings, watches)
     with crew.signals():
         for name, watch in watches.items():
             crew.welcome(name, watch.loaded)
         _run([duty for duty in duties if duty.role not in watches], crew)
 
 
-class _Crew:
+class Crew:
     """The children, and whether a signal asked for the end.
 
     Args:
@@ -151,9 +153,11 @@ class _Crew:
         self._watches = watches
         self._welcomed: dict[Duty, object] = {}
         self._told: dict[str, str | None] = {}
+        self._welcome_at = 0.0
 
     @contextlib.contextmanager
     def signals(self) -> Any:
+        """While it is entered, signals ask for the end."""
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
@@ -167,6 +171,7 @@ class _Crew:
         self.stopping = True
 
     def start(self, duty: Duty, made_of: object = None) -> None:
+        """Start a process for a duty."""
         self.children.append(_Child(duty, self._settings, made_of))
 
     def welcome(self, role: str, units: Mapping[str, object]) -> None:
@@ -188,7 +193,7 @@ class _Crew:
                     return error
             for role, watch in self._watches.items():
                 self._look(role, watch)
-                self._adapt(role, watch)
+                self.adapt(role, watch)
             time.sleep(_TICK_S)
         return None
 
@@ -235,7 +240,7 @@ class _Crew:
             log.error("not reloaded", role=role, reason=told)
         self._told[role] = told
 
-    def _adapt(self, role: str, watch: UnitsWatch) -> None:
+    def adapt(self, role: str, watch: UnitsWatch) -> None:
         """End what is no more or another, start what is new."""
         there = {child.duty.unit: child for child in self.children if child.duty.role == role}
         for unit, child in there.items():
@@ -244,12 +249,23 @@ class _Crew:
                 if child.process.poll() is None:
                     child.process.terminate()
         if watch.error is None:
-            new = {unit: of for unit, of in watch.loaded.items() if unit not in there}
+            self._add(role, {u: of for u, of in watch.loaded.items() if u not in there})
+
+    def _add(self, role: str, new: Mapping[str, object]) -> None:
+        """Start units; while the broker does not answer they wait, and the others go on."""
+        if not new or time.monotonic() < self._welcome_at:
+            return
+        try:
             self.welcome(role, new)
-            for unit, of in new.items():
-                self.start(Duty(role, unit), of)
+        except BrokerError as exc:
+            self._welcome_at = time.monotonic() + _WELCOME_AGAIN_S
+            log.warning("not started", role=role, units=sorted(new), reason=exc.message)
+            return
+        for unit, of in new.items():
+            self.start(Duty(role, unit), of)
 
     def ask_to_stop(self) -> None:
+        """Ask every process that runs."""
         for child in self.children:
             if child.process.poll() is None:
                 child.process.terminate()
@@ -264,7 +280,7 @@ class _Crew:
         return []
 
 
-def _run(duties: Sequence[Duty], crew: _Crew) -> None:
+def _run(duties: Sequence[Duty], crew: Crew) -> None:
     try:
         for duty in duties:
             if not crew.stopping:
