@@ -6,7 +6,7 @@ What the figures cannot say, the known weaknesses, stands here as text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from models.calibration_card import calibration_section
 from models.evaluate import Evaluation, Parity
@@ -18,6 +18,16 @@ from models.markdown import number, table
 
 _WEAK_LANGUAGE = 0.75
 
+#: (test set, task, figure): the standard test parts, which no step of a build reads.
+_HELD_BACK: Final = (
+    ("TweetEval sentiment", "sentiment", "macro-recall"),
+    ("UMSAB, each language", "sentiment", "macro-F1"),
+    ("TweetEval offensive", "toxicity", "ROC-AUC of `toxic`, macro-F1"),
+    ("Jigsaw toxic comments", "toxicity", "mean ROC-AUC of six labels"),
+    ("EDOS", "toxicity", "ROC-AUC of `toxic`"),
+    ("HateCheck, and its languages", "toxicity", "ROC-AUC of `identity_attack`"),
+    ("lingua's sentences, word pairs, words", "language", "accuracy"),
+)
 _LIMITS = """\
 - **Words as well as meaning.** A model of this size and these data reacts to slurs and profanity.
   A friendly swear word scores high; contempt in polite words scores low; denial and irony often
@@ -93,8 +103,22 @@ def model_card(
         parts.append(_language(evaluation.dev.language))
     parts.append(calibration_section(model, evaluation.calibration))
     parts.append(_exactness(evaluation))
-    parts += ["## Limits\n", _LIMITS.format(max_tokens=model.max_tokens), _rebuild(name)]
+    parts += [
+        _held_back(),
+        "## Limits\n",
+        _LIMITS.format(max_tokens=model.max_tokens),
+        _rebuild(name),
+    ]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _held_back() -> str:
+    return (
+        "## Held-back test sets\n\n"
+        "The test parts of these sets were not seen: not in training, not for a threshold, not to choose "
+        "between weights. They are left blank here, to be measured from outside (`tidegate models "
+        "evaluate --task T --data FILE`).\n\n"
+    ) + table(("test set", "task", "figure", "measured"), ((*row, " ") for row in _HELD_BACK))
 
 
 def _stages(recipe: Mapping[str, Any]) -> str:

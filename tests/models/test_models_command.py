@@ -196,6 +196,8 @@ def test_build_goes_on_from_the_last_step_that_is_done(
     card = (out / "tiny" / "README.md").read_text("utf-8")
     assert "# `tiny` 7" in card
     assert "made up" in card
+    # What is measured from outside stands there, and no figure of ours beside it.
+    assert "| HateCheck, and its languages | toxicity | ROC-AUC of `identity_attack` |   |" in card
     assert tidegate("verify", "--manifest", out / "manifest.toml").returncode == 0
 
     graph = (out / "tiny" / "model.onnx").stat().st_mtime_ns
