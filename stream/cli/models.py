@@ -67,8 +67,8 @@ def list_models(*, manifest: ManifestOption = None, as_json: JsonOption = False)
         ],
         [
             (preset, name, model.version, ", ".join(model.heads), ", ".join(model.devices))
-            for preset, names in found.presets.items()
-            for name, model in ((name, found.models[name]) for name in names)
+            for preset in found.presets
+            for name, model in found.preset(preset).items()
         ],
     )
 

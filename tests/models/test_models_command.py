@@ -63,6 +63,17 @@ def test_list_and_show(small_model: SmallModel) -> None:
     assert as_json["heads"]["language"]["labels"] == LABELS["language"]
 
 
+def test_the_bundled_models_are_listed_as_a_table() -> None:
+    """Its preset names tasks of a model; the other preset's models are not there yet."""
+    listed = tidegate("list")
+    assert listed.returncode == 0, listed.stderr
+    rows = [line.split() for line in listed.stdout.splitlines()]
+    assert ["compact", "compact", "sentiment,", "toxicity", "cpu"] in [
+        [*row[:2], *row[3:]] for row in rows
+    ]
+    assert ["hub", "hub-language"] in [row[:2] for row in rows]
+
+
 def test_the_setting_names_the_manifest(small_model: SmallModel) -> None:
     found = tidegate("list", "--json", TIDEGATE_MODELS__MANIFEST=str(small_model.manifest_path))
     assert json.loads(found.stdout)["manifest"] == str(small_model.manifest_path)
