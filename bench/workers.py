@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from stream.bench.load import bench_topics, fill, read_posts
-from stream.bench.measure import environment_of
+from stream.bench.processes import environment_of
 from stream.kafka.ledger import Partition
 from stream.kafka.offsets import partition_ends
 from stream.settings import Settings

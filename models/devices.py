@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from models.errors import ModelRuntimeError
+from models.packages import version_of
 
 PROVIDERS: Final = {
     "cpu": "CPUExecutionProvider",
@@ -98,9 +98,9 @@ def choose_device(asked: str, runs_on: Sequence[str], available: list[str]) -> t
 def what_is_missing(kind: str = "cuda") -> list[str]:
     """What a GPU session lacks on this machine: package, driver, libraries; never empty."""
     missing = []
-    if _version("onnxruntime-gpu") is None:
+    if version_of("onnxruntime-gpu") is None:
         beside = " (`onnxruntime` is, and the two exclude each other)"
-        there = beside if _version("onnxruntime") is not None else ""
+        there = beside if version_of("onnxruntime") is not None else ""
         missing.append(f"the package `onnxruntime-gpu` is not installed{there}")
     if not _loads(_DRIVER):
         missing.append(f"no NVIDIA driver: `{_DRIVER[0]}` cannot be loaded")
@@ -141,13 +141,6 @@ def providers_of(kind: str, number: int) -> list[Any]:
         },
     )
     return [tensorrt, cuda, *rest]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _loads(names: Sequence[str]) -> bool:

@@ -108,7 +108,6 @@ class TidegateApp(faust.App):
         *,
         instead: Callable[[Output, int], Output] | None = None,
         ordered: bool = False,
-        lanes: int = 1,
     ) -> Flow:
         """The flow of this role's agent, computed in threads.
 
@@ -116,12 +115,9 @@ class TidegateApp(faust.App):
             pipeline: from spans to outputs.
             instead: as in `publisher`.
             ordered: call the pipeline from one thread, in the order of the records.
-            lanes: as of `Flow`; a scorer's.
         """
         publisher = self.publisher(instead)
-        return self.flow_of(
-            PackedPipeline(pipeline, publisher.pack), publisher, ordered=ordered, lanes=lanes
-        )
+        return self.flow_of(PackedPipeline(pipeline, publisher.pack), publisher, ordered=ordered)
 
     def flow_of(
         self,
@@ -129,7 +125,6 @@ class TidegateApp(faust.App):
         publisher: Publisher,
         *,
         ordered: bool = False,
-        lanes: int = 1,
         watch: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> Flow:
         """The flow around a computer, wherever that computes; see `new_flow` and `Flow`."""
@@ -142,7 +137,6 @@ class TidegateApp(faust.App):
             delay_s=worker.batch_delay_s,
             in_flight=worker.in_flight_batches,
             threads=1 if ordered else None,
-            lanes=lanes,
             unpartitioned=frozenset(
                 self.full_name(topic) for topic in self.role.writes if not topic.partitioned
             ),

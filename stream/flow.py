@@ -1,8 +1,8 @@
 """Moves batches from the agent through the pipeline to the broker, and acknowledges them.
 
 Bounded: at most `in_flight` batches are between consumer and broker. A batch leaves when it is
-full, or at once when the model has a lane free, so that a lone post does not wait for company;
-otherwise after `delay_s`. Labels leave in the order in which posts came; a span is confirmed in
+full, or at once when none is being computed, so that a lone post does not wait for company;
+otherwise after `delay_s`, behind the one before it. Labels leave in the order in which posts came; a span is confirmed in
 the ledger only when the broker has confirmed every output of its batch.
 """
 
@@ -91,7 +91,6 @@ class Flow:
         delay_s: longest wait for a batch to fill while another is computed.
         in_flight: most batches between consumer and broker.
         threads: that compute batches; one for a computer that wants them in order.
-        lanes: how many batches the model computes at once and gains by it.
         unpartitioned: output topics whose partition number says nothing of the input's.
         watch: runs beside the batches and raises when the computer can do no more.
     """
@@ -106,7 +105,6 @@ class Flow:
         delay_s: float,
         in_flight: int,
         threads: int | None = None,
-        lanes: int = 1,
         unpartitioned: frozenset[str] = frozenset(),
         watch: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
@@ -117,7 +115,6 @@ class Flow:
         self._delay_s = delay_s
         self._in_flight = in_flight
         self._threads = threads or in_flight
-        self._lanes = min(lanes, self._threads)
         self._unpartitioned = unpartitioned
         self._watch = watch
         self._queue: deque[tuple[Span, float]] = deque()
@@ -139,10 +136,8 @@ class Flow:
 
     @property
     def busy(self) -> bool:
-        """Every lane of the model is taken, and the next batch is there: another post must wait."""
-        return self._computing > self._lanes or (
-            self._computing == self._lanes and bool(self._queue)
-        )
+        """A batch is being computed, and the next one is there: another post must wait."""
+        return self._computing > 1 or (self._computing == 1 and bool(self._queue))
 
     async def run(self) -> None:
         """Move batches until cancelled.
@@ -192,10 +187,10 @@ class Flow:
         """How long to wait for company; 0: leave now, None: until something happens."""
         if not self._queue:
             return None
-        if self._queued_records >= self._batch_posts or self._computing < self._lanes:
+        if self._queued_records >= self._batch_posts or not self._computing:
             return 0
-        if self._computing > self._lanes:
-            # Every lane is taken and a batch is prepared behind: more would only be smaller.
+        if self._computing > 1:
+            # One is computed and one prepared behind it: more would only be smaller.
             return None
         return max(0.0, self._queue[0][1] + self._delay_s - time.monotonic())
 

@@ -74,9 +74,9 @@ def attach(app: TidegateApp) -> None:
         labels, dead_letters = app.full_name(LABELS), app.full_name(DEAD_LETTERS)
         if isinstance(scorer, ScoringProcess):
             await asyncio.to_thread(scorer.start, labels, dead_letters, app.limits)
-            return app.flow_of(scorer, app.publisher(), lanes=scorer.lanes, watch=scorer.watch)
+            return app.flow_of(scorer, app.publisher(), watch=scorer.watch)
         pipeline = Pipeline(scorer, labels=labels, dead_letters=dead_letters)
-        return app.new_flow(pipeline, instead=pipeline.instead_of, lanes=scorer.lanes)
+        return app.new_flow(pipeline, instead=pipeline.instead_of)
 
     add_flow_agent(app, "label", start)
 

@@ -46,16 +46,27 @@ async def run_worker_app(settings: Settings, events: int, scores: Any = None) ->
     app: Any = create_app(settings, scores)
     await app.start()
     try:
-        while app.flow is None or app.consumer.ledger.records == 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        while app.flow is None or app.consumer.ledger.records == 0:
+            await _breathe(app, 0.001)
         clock = Clock([scores.pid] if isinstance(scores, ScoringProcess) else [])
-        while app.flow.counts.posts < events:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        while app.flow.counts.posts < events:
+            await _breathe(app, 0.01)
         await app.consumer.commit()
         return clock.spent()
     finally:
         await app.stop()
         release(scores)
+
+
+async def _breathe(app: Any, seconds: float) -> None:
+    """Let it work.
+
+    Raises:
+        Exception: it has crashed; whatever it was.
+    """
+    await asyncio.sleep(seconds)
+    if app.crash_reason is not None:
+        raise app.crash_reason
 
 
 async def run_one_process(settings: Settings, events: int) -> Spent:

@@ -1,27 +1,23 @@
-"""Measures the stream: contestants in turns, the real model end to end, latency under load."""
+"""Measures the stream: contestants in turns, the real model end to end."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median, quantiles
-from typing import Any, Final
+from statistics import median
+from typing import Final
 
 import msgspec
 
 from models.null import NULL_PRESET
 from stream.bench.contestants import CONTESTANTS, run_worker_app
-from stream.bench.load import bench_producer, bench_topics, fill
+from stream.bench.load import bench_topics, fill
+from stream.bench.processes import environment_of, run_on_fast_loop
 from stream.errors import TidegateError
-from stream.kafka.client import aiokafka_config
-from stream.settings import ENV_PREFIX, Settings
-from stream.topics import LABELS, POSTS
 
 _RUN_TIMEOUT_S: Final = 600.0
 #: Stock Faust is tens of times slower: it gets this share of the posts.
@@ -61,25 +57,6 @@ class EndToEndBench(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
     events: int
     rounds: int
-    model: str
-    broker: str
-
-
-class LatencyLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """From posted to read from the labels' topic, at a share of the capacity."""
-
-    load: float
-    posts_per_s: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-
-
-class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
-    """Latency at several loads; `capacity` is what the worker labels at most, in posts a second."""
-
-    levels: list[LatencyLevel]
-    capacity: float
     model: str
     broker: str
 
@@ -141,19 +118,6 @@ def _contest(
     return result
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    """The environment of a process that is to have these settings."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
-    for section, values in settings.model_dump(mode="json", exclude_defaults=True).items():
-        for name, value in values.items():
-            # pydantic masks a secret in its JSON: it is handed on as it is.
-            shown = settings.kafka.password if name == "password" else None
-            inherited[f"{ENV_PREFIX}{section}__{name}".upper()] = (
-                shown.get_secret_value() if shown is not None else str(value)
-            )
-    return inherited
-
-
 def bench_end_to_end(
     bootstrap: str, posts: Posts, *, events: int, rounds: int, report: Report
 ) -> EndToEndBench:
@@ -177,7 +141,7 @@ def bench_end_to_end(
             scoring.append(events / (time.perf_counter() - begun))
             report(f"round {number + 1} of {rounds}: end to end")
             fill(settings, posts, events)
-            e2e.append(events / asyncio.run(run_worker_app(settings, events)).seconds)
+            e2e.append(events / run_on_fast_loop(run_worker_app(settings, events)).seconds)
     return EndToEndBench(
         e2e=round(median(e2e), 1),
         scoring=round(median(scoring), 1),
@@ -187,111 +151,3 @@ def bench_end_to_end(
         model=model,
         broker=bootstrap,
     )
-
-
-def bench_latency(
-    bootstrap: str,
-    posts: Posts,
-    *,
-    capacity: float,
-    loads: Sequence[float],
-    seconds: float,
-    events: int | None = None,
-    report: Report,
-) -> LatencyBench:
-    """Post at shares of the capacity and read the labels as they come.
-
-    Args:
-        bootstrap: the broker.
-        posts: keys and values, used in turns.
-        capacity: posts/s that are a load of 1.
-        loads: shares of it.
-        seconds: length of each level.
-        events: posts of each level, instead.
-        report: told of each step.
-    """
-    from stream.agents.label import prepare, release
-
-    levels = []
-    model = ""
-    for load in loads:
-        rate = load * capacity
-        lasts_s = seconds if events is None else events / rate
-        report(f"{load:.0%} of {capacity:,.0f} posts/s for {lasts_s:.0f} s")
-        with bench_topics(bootstrap, {"kafka.partitions": 4}) as settings:
-            scores = prepare(settings)
-            model = "/".join(sorted({m.version for m in scores.models.values()}))
-            try:
-                found = asyncio.run(_latencies(settings, scores, posts, rate=rate, seconds=lasts_s))
-            finally:
-                release(scores)
-        cuts = quantiles(found, n=100)
-        levels.append(
-            LatencyLevel(
-                load=load,
-                posts_per_s=round(rate, 1),
-                p50_ms=round(cuts[49], 1),
-                p95_ms=round(cuts[94], 1),
-                p99_ms=round(cuts[98], 1),
-            )
-        )
-    return LatencyBench(levels=levels, capacity=round(capacity, 1), model=model, broker=bootstrap)
-
-
-async def _latencies(
-    settings: Settings, scores: Any, posts: Posts, *, rate: float, seconds: float
-) -> list[float]:
-    """Milliseconds from `send` to the label's arrival; the first tenth, warming up, is left out.
-
-    The clock starts when a post of every partition has come back as a label: until the worker has
-    joined its group posts would only queue up, and what is measured would be the queue.
-    """
-    from aiokafka import AIOKafkaConsumer, TopicPartition
-
-    from stream.app import create_app
-
-    kafka = settings.kafka
-    app = create_app(settings, scores)
-    await app.start()
-    consumer = AIOKafkaConsumer(**aiokafka_config(kafka), auto_offset_reset="earliest")
-    await consumer.start()
-    topic = LABELS.full_name(kafka.topic_prefix)
-    consumer.assign([TopicPartition(topic, n) for n in range(kafka.partitions)])
-    events = max(100, int(rate * seconds))
-    sent_at: dict[bytes, float] = {}
-    latencies: list[float] = []
-
-    async def read(until: int) -> None:
-        while len(latencies) < until:
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                now = time.perf_counter()
-                latencies.extend((now - sent_at[record.key]) * 1000 for record in records)
-
-    async def post(number: int) -> None:
-        key = b"%d" % number
-        sent_at[key] = time.perf_counter()
-        await producer.send(
-            POSTS.full_name(kafka.topic_prefix),
-            posts[number % len(posts)][1],
-            key=key,
-            partition=number % kafka.partitions,
-        )
-
-    try:
-        async with asyncio.timeout(seconds * 4 + 90), bench_producer(settings) as producer:
-            for number in range(kafka.partitions):
-                await post(number)
-            await read(kafka.partitions)
-            latencies.clear()
-            reading = asyncio.create_task(read(events))
-            begun = time.perf_counter()
-            for number in range(events):
-                wait = number / rate - (time.perf_counter() - begun)
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                await post(kafka.partitions + number)
-            await reading
-    finally:
-        await consumer.stop()
-        await app.stop()
-    return latencies[events // 10 :]

@@ -170,11 +170,14 @@ def e2e(
 def latency(
     *,
     posts: PostsOption = None,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of each level.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Length of each level, in each round.")
+    ] = 10.0,
     events: Annotated[
         int | None,
         typer.Option(min=100, help="Posts of each level, instead.", show_default=False),
     ] = None,
+    rounds: RoundsOption = 5,
     capacity: Annotated[
         float | None,
         typer.Option(help="Posts/s that count as 100 %; default: measured.", show_default=False),
@@ -186,29 +189,24 @@ def latency(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """From posted to labelled at 10, 50 and 80 % of the capacity, with the real model."""
+    """From posted to labelled at 10, 50 and 80 % of the capacity, with the real model.
+
+    Posts are sent and labels read by this process, the worker is one of its own. The levels take
+    turns; at last each is run once more, shorter, with a model that answers at once: what the way
+    there and back costs.
+    """
+    from stream.bench.latency import Plan, bench_latency
     from stream.bench.load import bench_broker, read_posts
-    from stream.bench.measure import bench_end_to_end, bench_latency
 
     _log_warnings_only()
     values = read_posts(posts)
+    plan = Plan((0.1, 0.5, 0.8), rounds, seconds, capacity, events)
     with bench_broker(kafka) as bootstrap:
-        if capacity is None:
-            measured = bench_end_to_end(bootstrap, values, events=2_000, rounds=1, report=_report)
-            capacity = measured.e2e
-        result = bench_latency(
-            bootstrap,
-            values,
-            capacity=capacity,
-            loads=(0.1, 0.5, 0.8),
-            seconds=seconds,
-            events=events,
-            report=_report,
-        )
+        result = bench_latency(bootstrap, values, plan, report=_report)
     _print(
         result,
         as_json,
-        ("load", "posts/s", "p50 ms", "p95 ms", "p99 ms"),
+        ("load", "posts/s", "p50 ms", "p95 ms", "p99 ms", "null model p50", "p99"),
         [
             (
                 f"{level.load:.0%}",
@@ -216,6 +214,8 @@ def latency(
                 f"{level.p50_ms:.1f}",
                 f"{level.p95_ms:.1f}",
                 f"{level.p99_ms:.1f}",
+                f"{level.floor_p50_ms:.1f}",
+                f"{level.floor_p99_ms:.1f}",
             )
             for level in result.levels
         ],

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from models.packages import version_of
 from stream.errors import ConfigError, PolicyError, TidegateError
 
 #: In the order of `tidegate --help`. Each module has an `app`; one whose `app.info.name` is set
@@ -53,7 +53,7 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"tidegate {version('tidegate')}")
+        typer.echo(f"tidegate {version_of('tidegate') or 'not installed'}")
         raise typer.Exit
 
 

@@ -17,6 +17,9 @@ from stream.kafka.ledger import Partition, Span, spans_of
 #: The broker answers a fetch without data after this long. aiokafka keeps one fetch per broker in
 #: flight, so this is also how long a partition may wait behind idle ones; Faust's is 1500.
 _FETCH_WAIT_MS: Final = 250
+#: A fetch that gathers is answered after this long, or when there is as much as `_GATHER_BYTES`.
+GATHER_MS: Final = 20
+_GATHER_BYTES: Final = 64 << 10
 #: Bytes a partition may contribute to one fetch.
 MAX_PARTITION_FETCH_BYTES: Final = 1 << 20
 #: Per partition the spans of a batched topic, or else aiokafka's records.
@@ -25,13 +28,17 @@ Fetched = list[tuple[TP, list[Span] | Sequence[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """Records of `partitions`, at most `most`, waiting at most `wait_s` for the first."""
+    """Records of `partitions`, at most `most`, waiting at most `wait_s` for the first.
+
+    `gather`: let the broker collect what comes in a few milliseconds before it answers.
+    """
 
     partitions: set[TP]
     wait_s: float
     most: int
     span_records: int
     batched: frozenset[str]
+    gather: bool = False
 
 
 def _as_it_is(_tp: Any, record: Any) -> Any:
@@ -95,6 +102,10 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
         held = consumer._fetcher._records  # noqa: SLF001 - as Faust's driver does
         if type(held) is not _BareRecords:
             consumer._fetcher._records = _BareRecords(wanted.batched, held)  # noqa: SLF001
+        # aiokafka's fetcher reads these two for every request that it sends.
+        fetcher = consumer._fetcher  # noqa: SLF001 - as above
+        fetcher._fetch_min_bytes = _GATHER_BYTES if wanted.gather else 1  # noqa: SLF001
+        fetcher._fetch_max_wait_ms = GATHER_MS if wanted.gather else _FETCH_WAIT_MS  # noqa: SLF001
         records = await self._fetch_records(
             consumer,
             wanted.partitions,

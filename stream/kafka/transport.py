@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 _COMMIT_TIMEOUT_S: Final = 5.0
 
 
-#: While posts would only wait for the model, they are read together after this long: a fetch costs
-#: the same for one post as for a hundred.
-_BREATH_S: Final = 0.01
+#: Fetches that come back with records faster than this are gathered: the broker then answers with
+#: what has come in `fetching.GATHER_MS`, one answer for many records.
+_STEADY_S: Final = 0.01
 
 
 def _nobody_failed() -> bool:
@@ -88,6 +88,9 @@ class BatchedConsumer(driver.Consumer):
         self._handed_out: MutableMapping[TP, list[int]] = {}
         self._rewind = False
         self._draining = False
+        #: When the last fetch came back with anything, and whether the next one gathers.
+        self._fetched_at = 0.0
+        self._gather = False
         #: How often anybody asked for records: the watchdog looks whether it grows.
         self.polls = 0
 
@@ -119,6 +122,7 @@ class BatchedConsumer(driver.Consumer):
         self.polls += 1
         generation = self.app.consumer_generation_id
         fetched = await self._next_fetch(timeout)
+        self._note(fetched)
         if fetched and (
             not self.flow_active
             or self.app.consumer_generation_id != generation
@@ -160,9 +164,6 @@ class BatchedConsumer(driver.Consumer):
                 await asyncio.wait_for(self._room.wait(), wait_s)
             except TimeoutError:
                 return []
-        # In a flood more than a batch is out already, and nothing is gained by waiting.
-        if self.ledger.records < self.transport.options.span_records and self.transport.busy():
-            await self.sleep(_BREATH_S)
         partitions = self._active_partitions
         if not partitions:
             # Not paused by us: an assignment without partitions, or one being prepared.
@@ -176,8 +177,29 @@ class BatchedConsumer(driver.Consumer):
                 most=max(1, options.most_records - self.ledger.records),
                 span_records=options.span_records,
                 batched=self._batched,
+                gather=self._gather,
             )
         )
+
+    def _note(self, fetched: Fetched) -> None:
+        """Whether the next fetch gathers: it does while records come one after the other.
+
+        A record that comes alone and finds nothing being computed is handed out as soon as it is
+        there; a fetch costs broker and worker the same for one record as for a hundred.
+        """
+        if not fetched:
+            self._gather = False
+            return
+        records = sum(
+            sum(span.count for span in cast("list[Span]", part))
+            if tp.topic in self._batched
+            else len(part)
+            for tp, part in fetched
+        )
+        now = monotonic()
+        steady = now - self._fetched_at < _STEADY_S
+        self._fetched_at = now
+        self._gather = steady or records > 1 or self.transport.busy()
 
     def _message_of_spans(self, tp: TP, spans: list[Span]) -> ConsumerMessage:
         last = spans[-1].records[-1]

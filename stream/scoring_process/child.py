@@ -74,7 +74,7 @@ def _load(channel: Channel, load: Callable[[ModelSettings], Scorer] | None) -> S
         channel.send(_failure(exc))
         return None
     versions = {task: (model.id, model.version) for task, model in scorer.models.items()}
-    channel.send(Loaded(versions, scorer.lanes, models_in_use(scorer), events_of(scorer)))
+    channel.send(Loaded(versions, models_in_use(scorer), events_of(scorer)))
     return scorer
 
 

@@ -91,11 +91,6 @@ class ScoringProcess:
         return self._process.pid
 
     @property
-    def lanes(self) -> int:
-        """As of its scorer."""
-        return self._loaded.lanes
-
-    @property
     def models(self) -> Mapping[str, ModelVersion]:
         """Task to the model that answers it."""
         return {task: ModelVersion(*version) for task, version in self._loaded.models.items()}

@@ -32,7 +32,6 @@ class Loaded(msgspec.Struct, tag="loaded", array_like=True):
     """From it: they are there. `events` are for the log, one for each model."""
 
     models: dict[str, tuple[str, str]]
-    lanes: int
     in_use: list[ModelInUse]
     events: list[dict[str, Any]]
 

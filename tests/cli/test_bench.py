@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import RunTidegate
 
 
@@ -46,13 +48,18 @@ def test_bench_e2e_and_latency_print_nothing_but_their_figures(run_tidegate: Run
     result = json.loads(done.stdout)
     assert abs(result["ratio"] - result["e2e"] / result["scoring"]) < 0.01
     done = run_tidegate(
-        "bench", "latency", "--events", "100", "--capacity", "300", "--max-p99-ms", "0.001", "--json",
+        "bench", "latency", "--events", "100", "--rounds", "2", "--capacity", "300",
+        "--max-p99-ms", "0.001", "--json",
         timeout_s=150,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     levels = json.loads(done.stdout)["levels"]
     assert [level["load"] for level in levels] == [0.1, 0.5, 0.8]
-    assert all(0 < level["p50_ms"] <= level["p99_ms"] for level in levels)
+    for level in levels:
+        assert 0 < level["p50_ms"] <= level["p99_ms"]
+        assert 0 < level["floor_p50_ms"] <= level["floor_p99_ms"]
+        first, second = level["p99_ms_of_rounds"]
+        assert level["p99_ms"] == pytest.approx((first + second) / 2, abs=0.1)
 
 
 def test_bench_names_a_file_without_posts(run_tidegate: RunTidegate, tmp_path: Path) -> None:

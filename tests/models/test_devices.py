@@ -81,7 +81,7 @@ def test_a_gpu_that_is_not_there_is_named(device: str) -> None:
 
 
 def test_what_is_missing_never_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.devices._version", lambda _package: "1.27.0")
+    monkeypatch.setattr("models.devices.version_of", lambda _package: "1.27.0")
     monkeypatch.setattr("models.devices._loads", lambda names: "libcudnn.so.9" not in names)
     assert what_is_missing() == ["cuDNN 9 is not installed: none of `libcudnn.so.9` can be loaded"]
     monkeypatch.setattr("models.devices._loads", lambda _names: True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import faust
 import mode
@@ -17,6 +18,7 @@ from faust.types import TP
 from yarl import URL
 
 from stream.app import TidegateApp
+from stream.kafka.fetching import GATHER_MS
 from stream.kafka.ledger import Partition, Span
 from stream.kafka.offsets import partition_ends
 from stream.kafka.transport import BatchedConsumer, BatchedTransport, BatchOptions
@@ -156,6 +158,41 @@ async def test_the_acks_of_an_ordinary_topic_are_committed_in_order(
     assert not consumer._acked_index[tp]
 
 
+@pytest.mark.parametrize(
+    ("since_s", "records_of", "busy", "gathers"),
+    [
+        (9.0, {"posts": 1}, False, False),
+        (9.0, {"posts": 2}, False, True),
+        (9.0, {"posts": 1, "ordinary": 1}, False, True),
+        (0.0, {"posts": 1}, False, True),
+        (9.0, {"posts": 1}, True, True),
+        (0.0, {}, True, False),
+    ],
+    ids=["alone", "two", "two topics", "one after the other", "would wait", "nothing"],
+)
+async def test_a_fetch_gathers_when_there_is_company(
+    consumer_of: ConsumerOf,
+    since_s: float,
+    records_of: dict[str, int],
+    busy: bool,
+    gathers: bool,
+) -> None:
+    consumer = consumer_of(BatchedTransport)
+    consumer.transport.busy = lambda: busy
+    consumer._fetched_at = time.monotonic() - since_s
+    found = [
+        (
+            TP(topic, 0),
+            [Span(Partition(topic, 0), cast("Any", [None] * count), 0, 0)]
+            if topic == "posts"
+            else [None] * count,
+        )
+        for topic, count in records_of.items()
+    ]
+    consumer._note(found)
+    assert consumer._gather is gathers
+
+
 # -- on brokers
 
 
@@ -198,6 +235,26 @@ async def test_records_come_as_one_event_per_partition_and_fetch(topics: KafkaSe
     assert len(events) < 90
     seen = {(s.partition, r.offset) for e in events for s in e for r in s.records}
     assert len(seen) == 900
+
+
+async def test_the_broker_gathers_while_records_come_one_after_the_other(
+    topics: KafkaSettings,
+) -> None:
+    async def agent(stream: Any) -> None:
+        async for _ in stream.noack().events():
+            pass
+
+    app = _app(BatchedTransport, topics)
+    async with _running(app, agent, topics):
+        await _until(lambda: app.consumer.polls > 2)
+        fetcher = app.consumer._thread._consumer._fetcher
+        alone = (fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms)
+        assert alone == (1, 250)
+        await send(topics, records(50))
+        await _until(lambda: fetcher._fetch_min_bytes > 1)
+        assert fetcher._fetch_max_wait_ms == GATHER_MS
+        # A fetch that finds nothing ends it: whoever comes next comes alone.
+        await _until(lambda: (fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms) == alone)
 
 
 async def test_no_more_is_handed_out_than_the_bound(topics: KafkaSettings) -> None:

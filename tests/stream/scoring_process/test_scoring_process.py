@@ -259,7 +259,6 @@ def test_what_it_does_not_understand_ends_it_so_that_nobody_waits_for_an_answer(
 def test_its_facts_are_those_of_its_scorer() -> None:
     with ScoringProcess(settings("compact")) as process:
         assert set(process.models) == {"language", "sentiment", "toxicity"}
-        assert process.lanes == 1
         assert [event["provider"] for event in process.events] == ["CPUExecutionProvider"] * 2
         assert [model.id for model in process.in_use] == [e["model"] for e in process.events]
 
