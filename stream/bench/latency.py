@@ -47,7 +47,7 @@ class LatencyLevel(msgspec.Struct, frozen=True, kw_only=True):
 
     `p99_ms_of_rounds` shows how far the rounds lie apart. `floor_p50_ms` and `floor_p99_ms` are the
     same with a model that answers at once: what broker, worker, poster and reader cost by
-    themselves at this rate.
+    themselves at this rate; `ratio` is that p50 to the model's, 1.0 the limit.
     """
 
     load: float
@@ -58,6 +58,7 @@ class LatencyLevel(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms_of_rounds: list[float]
     floor_p50_ms: float
     floor_p99_ms: float
+    ratio: float
 
 
 class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +133,7 @@ def bench_latency(bootstrap: str, posts: Posts, plan: Plan, *, report: Report) -
                 p99_ms_of_rounds=[one.p99 for one in rounds],
                 floor_p50_ms=lowest.p50,
                 floor_p99_ms=lowest.p99,
+                ratio=round(lowest.p50 / middle.p50, 3),
             )
         )
     return LatencyBench(

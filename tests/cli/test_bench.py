@@ -40,16 +40,24 @@ def test_bench_model_with_a_line_that_cannot_be_held_exits_with_3(
     assert set(json.loads(done.stdout)) >= {"session", "with_tokenising", "scoring", "ratio"}
 
 
-def test_bench_e2e_and_latency_print_nothing_but_their_figures(run_tidegate: RunTidegate) -> None:
+def test_bench_e2e_prints_nothing_but_its_figures(run_tidegate: RunTidegate) -> None:
     done = run_tidegate(
         "bench", "e2e", "--events", "100", "--rounds", "1", "--json", timeout_s=150
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert abs(result["ratio"] - result["e2e"] / result["scoring"]) < 0.01
+
+
+@pytest.mark.parametrize(
+    "line", [("--max-p99-ms", "0.001"), ("--min-ratio", "9")], ids=["p99", "ratio"]
+)
+def test_bench_latency_gives_medians_of_its_rounds_and_holds_the_line(
+    run_tidegate: RunTidegate, line: tuple[str, str]
+) -> None:
     done = run_tidegate(
-        "bench", "latency", "--events", "100", "--rounds", "2", "--capacity", "300",
-        "--max-p99-ms", "0.001", "--json",
+        "bench", "latency", "--events", "100", "--rounds", "2", "--capacity", "500",
+        *line, "--json",
         timeout_s=150,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
@@ -60,6 +68,7 @@ def test_bench_e2e_and_latency_print_nothing_but_their_figures(run_tidegate: Run
         assert 0 < level["floor_p50_ms"] <= level["floor_p99_ms"]
         first, second = level["p99_ms_of_rounds"]
         assert level["p99_ms"] == pytest.approx((first + second) / 2, abs=0.1)
+        assert level["ratio"] == pytest.approx(level["floor_p50_ms"] / level["p50_ms"], abs=0.01)
 
 
 def test_bench_names_a_file_without_posts(run_tidegate: RunTidegate, tmp_path: Path) -> None:
