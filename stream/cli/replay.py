@@ -22,7 +22,7 @@ from stream.cli.options import (
 )
 from stream.errors import ConfigError, SourceError
 from stream.settings import KafkaSettings, load_settings
-from stream.sources.chunks import STDIN
+from stream.sources.chunks import STDIN, check_readable
 from stream.sources.files import FileSource
 
 app = typer.Typer()
@@ -79,6 +79,8 @@ def replay(
     source = FileSource(file, chosen_format(form, text=text))
     if loop and file == STDIN:
         raise ConfigError("standard input cannot be read in a loop", hint="name a file")
+    # Before the broker: of two mistakes this is the one that stands on the command line.
+    check_readable(file)
     if topic_create:
         from stream.kafka.admin import open_admin
 

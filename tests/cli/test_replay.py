@@ -237,7 +237,8 @@ def test_a_broken_file_is_sent_as_far_as_it_goes(
     [
         (("missing.jsonl",), 1, "missing.jsonl: cannot be opened: no such file or directory"),
         (("-", "--loop"), 2, "standard input cannot be read in a loop"),
-        (("x", "--kafka", "127.0.0.1:1"), 1, "127.0.0.1:1: nothing listens there"),
+        (("missing.jsonl", "--kafka", "127.0.0.1:1"), 1, "missing.jsonl: cannot be opened"),
+        (("-", "--kafka", "127.0.0.1:1"), 1, "127.0.0.1:1: nothing listens there"),
         (("x", "--rate", "0"), 2, "rate"),
     ],
 )
