@@ -181,6 +181,20 @@ class Reader:
         starts = range(from_s - from_s % step_s, to_s, step_s)
         return [found.get(start, Bucket(start, 0, 0, 0, 0, 0)) for start in starts]
 
+    def total(self, scope: Scope, from_s: int, to_s: int) -> Bucket:
+        """Posts of a whole stretch, in one: what `buckets` of it add up to, from the widest rollups.
+
+        A stretch longer than an hour begins and ends with a whole rollup of five minutes.
+        """
+        widths = WIDTHS_S if to_s - from_s <= _FINE_RANGE_S else KEPT_WIDTHS_S
+        rollups, parameters = counted(from_s, to_s, widths, scope)
+        row = self._db.execute(
+            f"SELECT CAST(coalesce(sum(posts), 0) AS BIGINT), {_SENTIMENT_POSTS}, {_ABUSIVE_POSTS}"  # noqa: S608  placeholders only
+            f" FROM {rollups}",
+            parameters,
+        ).fetchone()
+        return Bucket(from_s, *row)
+
     def languages_over_time(
         self, scope: Scope, from_s: int, to_s: int, step_s: int
     ) -> list[tuple[int, str, int]]:
