@@ -253,9 +253,10 @@ class Reader:
         first, and only where that is not enough among `SEARCHED_POSTS`.
         """
         scoped, names = scope.where()
-        filtered, values = feed.where()
+        searched = feed.scans or bool(scope.sources)
+        filtered, values = feed.where(searched=searched)
         where, parameters = scoped + filtered, names + values
-        if not (feed.scans or scope.sources):
+        if not searched:
             return self._posts(where, "posted_ms", parameters, limit)
         glance = self._db.execute(
             "SELECT posted_ms FROM posts ORDER BY posted_ms DESC LIMIT 1 OFFSET ?", (_GLANCE_POSTS,)

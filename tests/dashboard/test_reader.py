@@ -158,6 +158,19 @@ def test_what_is_scanned_for_is_found_behind_the_newest_posts_too(
             for m in MADE
             if m.label.post
         )
+        abusive = {
+            m.label.post_id: m.label.labels["toxicity"].label
+            for m in reversed(MADE)
+            if m.label.post_id in wanted and m.label.labels["toxicity"].label != "none"
+        }
+        found = [
+            p.post_id for p in reader.feed(Scope(("forum",)), FeedFilter(toxicity=("any",)), 999)
+        ]
+        assert found == list(abusive)
+        insults = FeedFilter(toxicity=("insult", "threat"), score_from=0.01)
+        assert [p.post_id for p in reader.feed(Scope(("forum",)), insults, 999)] == [
+            post_id for post_id, label in abusive.items() if label in ("insult", "threat")
+        ]
         monkeypatch.setattr("dashboard.reader.SEARCHED_POSTS", 50)
         assert len(reader.feed(Scope(), FeedFilter(text="e"), 2000)) <= 50
 
