@@ -10,6 +10,7 @@ from dashboard import acting, actions, page
 from dashboard.alert_chart import episode_chart
 from dashboard.alert_examples import show_examples
 from dashboard.alert_series import series_of, stretch_of
+from dashboard.drawing import show_chart
 from dashboard.people import Person, Role
 from dashboard.post_drawer import open_post
 from dashboard.queries.alerts import AlertView, alerts, mutes
@@ -240,7 +241,7 @@ def _chart(reader: Reader, view: AlertView, ended: int) -> None:
     if not series.points:
         st.caption(series.why_not or "There is nothing to draw of that time.")
         return
-    st.altair_chart(
+    show_chart(
         episode_chart(series, view.alert, started_s, min(ended_s, to_s), dark=page.dark()),
         alt=f"{series.what[:1].upper()}{series.what[1:]} over time, UTC, from {page.utc(from_s * 1000)} to {page.utc(to_s * 1000)}."
         f" The episode is shaded; lines mark the threshold and what was expected. {_alt(view.alert)}",

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from dashboard.alert_series import Series
-from dashboard.charts import BLUE, GREEN, ORANGE, SKY, VERMILLION
+from dashboard.charts import AT_LEFT, BLUE, GREEN, ORANGE, SKY, VERMILLION
 from dashboard.rule_charts import framed
 from stream.outcomes import Alert
 
@@ -28,7 +28,7 @@ def episode_chart(series: Series, alert: Alert, started_s: int, ended_s: int, *,
     episode = (
         alt.Chart(pd.DataFrame([{"from": _utc(started_s), "to": _utc(ended_s)}]))
         .mark_rect(color=ORANGE, opacity=0.22)
-        .encode(x=alt.X("from:T", scale=scale), x2="to:T")
+        .encode(x=alt.X("from:T", scale=scale), x2=alt.X2("to:T"))
     )
     line = (
         alt.Chart(data)
@@ -63,12 +63,12 @@ def episode_chart(series: Series, alert: Alert, started_s: int, ended_s: int, *,
         layers.append(
             alt.Chart(bound)
             .mark_rule(color=colour, strokeDash=dash, strokeWidth=1.5)
-            .encode(y="value:Q", tooltip=[alt.Tooltip("word:N"), alt.Tooltip("value:Q")])
+            .encode(y=alt.Y("value:Q"), tooltip=[alt.Tooltip("word:N"), alt.Tooltip("value:Q")])
         )
         layers.append(
             alt.Chart(bound)
             .mark_text(align="left", baseline="bottom", dx=3, dy=-2, fontSize=11, color=colour)
-            .encode(x=alt.value(0), y="value:Q", text="word:N")
+            .encode(x=AT_LEFT, y=alt.Y("value:Q"), text=alt.Text("word:N"))
         )
     return framed(alt.layer(*layers), 150)
 

@@ -27,6 +27,10 @@ GREY: Final = "#9AA5AD"
 
 HEIGHT: Final = 168
 TALL: Final = 190
+#: Words along the edges of a chart. A channel made here is not looked for by name: as
+#: `alt.value` or a string it would cost some milliseconds each time.
+AT_TOP: Final = alt.YValue(0)  # type: ignore[no-untyped-call]  # Altair's own
+AT_LEFT: Final = alt.XValue(0)  # type: ignore[no-untyped-call]
 _TOP_LANGUAGES: Final = 7
 #: Of the most frequent languages, where they lie on each other.
 _MIX: Final = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7")
@@ -70,12 +74,12 @@ def _marks(waves: Sequence[Wave]) -> Any:
     band = (
         alt.Chart(marked)
         .mark_rect(color=ORANGE, opacity=0.2)
-        .encode(x=alt.X("from:T", scale=_utc_scale()), x2="to:T")
+        .encode(x=alt.X("from:T", scale=_utc_scale()), x2=alt.X2("to:T"))
     )
     words = (
         alt.Chart(marked)
         .mark_text(baseline="bottom", dy=-1, fontSize=11, fontWeight=600, color=VERMILLION)
-        .encode(x=alt.X("middle:T", scale=_utc_scale()), y=alt.value(0), text="word:N")
+        .encode(x=alt.X("middle:T", scale=_utc_scale()), y=AT_TOP, text=alt.Text("word:N"))
     )
     return band + words
 
@@ -103,7 +107,7 @@ def sentiment_chart(buckets: Sequence[Bucket], *, dark: bool) -> Any:
                 scale=alt.Scale(domain=["negative", "neutral", "positive"], range=colours),
                 legend=None,
             ),
-            order="order:Q",
+            order=alt.Order("order:Q"),
             tooltip=_tips("posts", sentiment="sentiment", share="share"),
         )
     )
@@ -152,9 +156,17 @@ def language_chart(shares: Sequence[tuple[str, int, int]], *, dark: bool) -> Any
         ],
     )
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
-        color=alt.condition("datum.rest", alt.value(GREY), alt.value(SKY if dark else BLUE))
+        # `alt.condition` says the same in ten times the time.
+        color=alt.ColorValue(
+            SKY if dark else BLUE,
+            condition=alt.ConditionalPredicateValueDefGradientstringnullExprRef(
+                test="datum.rest", value=GREY
+            ),
+        )
     )
-    words = base.mark_text(align="left", dx=4, fontSize=11, color=GREY).encode(text="shown:N")
+    words = base.mark_text(align="left", dx=4, fontSize=11, color=GREY).encode(
+        text=alt.Text("shown:N")
+    )
     return _compact(bars + words, HEIGHT)
 
 
@@ -190,7 +202,7 @@ def language_mix_chart(
                     title=None, orient="top", columns=3, labelFontSize=11, symbolSize=60, padding=0
                 ),
             ),
-            order="order:Q",
+            order=alt.Order("order:Q"),
             tooltip=_tips("posts", language="language", share="share"),
         )
     )

@@ -69,6 +69,10 @@ class Database(Protocol):
         """The rows of a query one after the other, however many there are."""
         ...
 
+    def blobs(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query for whole numbers and bytes alone, the bytes sent as they are stored."""
+        ...
+
     def exclusively(self) -> AbstractContextManager[None]:
         """A transaction that no other such transaction, of any process, runs beside."""
         ...
@@ -115,6 +119,10 @@ class SqliteDatabase(sqlite3.Connection):
     def each(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
         """See `Database`."""
         return iter(self.execute(sql, parameters))
+
+    def blobs(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """See `Database`."""
+        return self.execute(sql, parameters).fetchall()
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:

@@ -66,19 +66,19 @@ def figures(reader: Reader, scope: Scope, stretch: Stretch, now_ms: int) -> Figu
     per_second = reader.labelled(now_s - _RATE_OVER_S, now_s, 1)[-_RATE_OVER_S:]
     recent = _merged(reader.latency(now_s - _LATENCY_OVER_S - FINE_S, now_s + 1).values())
     history = reader.backlog_history(now_s - _BACKLOG_AGE_S)
-    buckets = reader.buckets(scope, stretch.from_s, stretch.to_s, stretch.step_s)
+    now = reader.total(scope, stretch.from_s, stretch.to_s)
     length = stretch.to_s - stretch.from_s
-    before = reader.buckets(scope, stretch.from_s - length, stretch.from_s, stretch.step_s)
+    before = reader.total(scope, stretch.from_s - length, stretch.from_s)
     return Figures(
         posts_per_s=sum(n for _, n in per_second) / _RATE_OVER_S,
         p50_ms=percentile_ms(recent, 0.5),
         p95_ms=percentile_ms(recent, 0.95),
         backlog=history[-1][1] if history else None,
-        posts=sum(bucket.posts for bucket in buckets),
-        abusive_share=abusive_share(buckets),
-        abusive_share_before=abusive_share(before),
-        net_sentiment=net_sentiment(buckets),
-        net_sentiment_before=net_sentiment(before),
+        posts=now.posts,
+        abusive_share=abusive_share([now]),
+        abusive_share_before=abusive_share([before]),
+        net_sentiment=net_sentiment([now]),
+        net_sentiment_before=net_sentiment([before]),
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import controls, model_charts, page
+from dashboard.drawing import show_chart
 from dashboard.languages import language_name
 from dashboard.model_facts import ModelFacts, drift_word, model_facts, overrides
 from dashboard.page import reading
@@ -144,15 +145,16 @@ def calibration(facts: list[ModelFacts]) -> None:
             )  # fmt: skip
             held = scores.labels[label]
             left, right = st.columns(2, gap="small")
-            left.altair_chart(
-                model_charts.reliability_chart(held.reliability, dark=page.dark()),
-                alt=f"Calibration of {label}: how often it was so, by the score given",
-            )
-            with reading() as reader:
+            with left:
+                show_chart(
+                    model_charts.reliability_chart(held.reliability, dark=page.dark()),
+                    alt=f"Calibration of {label}: how often it was so, by the score given",
+                )
+            with reading() as reader, right:
                 if reader is not None:
                     now = span()
                     live = histogram(reader.db, label, now.from_s, now.to_s)
-                    right.altair_chart(
+                    show_chart(
                         model_charts.distribution_chart(
                             held.counts, live.counts, now.name, dark=page.dark()
                         ),

@@ -8,6 +8,7 @@ from typing import Final
 import streamlit as st
 
 from dashboard import charts, controls, page
+from dashboard.drawing import show_chart
 from dashboard.feed import toxicity_word
 from dashboard.figures import Stretch, stretch
 from dashboard.languages import language_name
@@ -41,14 +42,14 @@ def panels() -> None:
         left, right = st.columns(2, gap="small")
         with left.container(border=True, height="stretch", gap="xsmall"):
             st.markdown("**:material/report: Abuse**")
-            st.altair_chart(
+            show_chart(
                 charts.abuse_chart(buckets, waves),
                 alt="Share of posts with a toxicity label over time, UTC; waves are marked",
             )
             st.caption(story)
         with right.container(border=True, height="stretch", gap="xsmall"):
             st.markdown("**:material/mood: Sentiment**")
-            st.altair_chart(
+            show_chart(
                 charts.sentiment_chart(buckets, dark=is_dark),
                 alt="Shares of negative, neutral and positive posts over time, UTC",
             )
@@ -80,7 +81,7 @@ def _pace(cut: Stretch) -> None:
 
 
 def _throughput(reader: Reader, cut: Stretch) -> None:
-    st.altair_chart(
+    show_chart(
         charts.rate_chart(
             reader.labelled(cut.from_s, cut.to_s, cut.step_s), cut.step_s, dark=page.dark()
         ),
@@ -96,7 +97,7 @@ def _latency(reader: Reader, cut: Stretch) -> None:
     if not points:
         st.caption("Nothing was labelled in this range.")
         return
-    st.altair_chart(
+    show_chart(
         charts.latency_chart(points, dark=page.dark(), height=charts.HEIGHT),
         alt="Median and 95th percentile of the latency from posted to labelled in ms over time,"
         " UTC, whole stream",
@@ -109,7 +110,7 @@ def _backlog(reader: Reader, cut: Stretch) -> None:
     if not history:
         st.caption("What waited in this range was not sampled.")
         return
-    st.altair_chart(
+    show_chart(
         charts.backlog_chart(history, dark=page.dark(), height=charts.HEIGHT),
         alt="Posts waiting for a worker over time, UTC, whole stream",
     )
@@ -126,7 +127,7 @@ _PACES: Final[dict[str, Callable[[Reader, Stretch], None]]] = {
 def _languages(cut: Stretch, shares: list[tuple[str, int, int]]) -> None:
     """The languages of the range, or how their shares went."""
     if _choice("Languages", ["Languages", "Over time"], "mix") == "Languages":
-        st.altair_chart(
+        show_chart(
             charts.language_chart(shares, dark=page.dark()),
             alt="Share of posts by language, the most frequent first",
         )
@@ -135,7 +136,7 @@ def _languages(cut: Stretch, shares: list[tuple[str, int, int]]) -> None:
         if reader is None:
             return
         found = reader.languages_over_time(controls.scope(), cut.from_s, cut.to_s, cut.step_s)
-    st.altair_chart(
+    show_chart(
         charts.language_mix_chart(found, [code for code, _, _ in shares], dark=page.dark()),
         alt="Shares of the most frequent languages, and of the others together, over time, UTC",
     )

@@ -115,6 +115,12 @@ class PostgresDatabase:
         size = _ROWS_A_CHUNK if capabilities.has_stream_chunked() else 1
         return self._connection.cursor().stream(statement(sql, self._old), parameters, size=size)
 
+    def blobs(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """See `Database`."""
+        # As text a byte would be two hexadecimal digits, written there and read here.
+        cursor = self._connection.cursor(binary=True)
+        return cursor.execute(statement(sql, self._old), parameters).fetchall()
+
     @contextmanager
     def exclusively(self) -> Iterator[None]:
         """See `Database`."""

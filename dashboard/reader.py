@@ -181,6 +181,20 @@ class Reader:
         starts = range(from_s - from_s % step_s, to_s, step_s)
         return [found.get(start, Bucket(start, 0, 0, 0, 0, 0)) for start in starts]
 
+    def total(self, scope: Scope, from_s: int, to_s: int) -> Bucket:
+        """Posts of a whole stretch, in one: what `buckets` of it add up to, from the widest rollups.
+
+        A stretch longer than an hour begins and ends with a whole rollup of five minutes.
+        """
+        widths = WIDTHS_S if to_s - from_s <= _FINE_RANGE_S else KEPT_WIDTHS_S
+        rollups, parameters = counted(from_s, to_s, widths, scope)
+        row = self._db.execute(
+            f"SELECT CAST(coalesce(sum(posts), 0) AS BIGINT), {_SENTIMENT_POSTS}, {_ABUSIVE_POSTS}"  # noqa: S608  placeholders only
+            f" FROM {rollups}",
+            parameters,
+        ).fetchone()
+        return Bucket(from_s, *row)
+
     def languages_over_time(
         self, scope: Scope, from_s: int, to_s: int, step_s: int
     ) -> list[tuple[int, str, int]]:
@@ -239,9 +253,10 @@ class Reader:
         first, and only where that is not enough among `SEARCHED_POSTS`.
         """
         scoped, names = scope.where()
-        filtered, values = feed.where()
+        searched = feed.scans or bool(scope.sources)
+        filtered, values = feed.where(searched=searched)
         where, parameters = scoped + filtered, names + values
-        if not (feed.scans or scope.sources):
+        if not searched:
             return self._posts(where, "posted_ms", parameters, limit)
         glance = self._db.execute(
             "SELECT posted_ms FROM posts ORDER BY posted_ms DESC LIMIT 1 OFFSET ?", (_GLANCE_POSTS,)

@@ -48,7 +48,7 @@ def matches_chart(hours: Sequence[RuleHour], from_s: int, to_s: int, *, dark: bo
                 scale=alt.Scale(type="utc", nice=False),
                 axis=alt.Axis(format="%H:%M", tickCount=6, grid=False),
             ),
-            x2="end:T",
+            x2=alt.X2("end:T"),
             y=alt.Y(
                 "top:Q",
                 title="posts an hour",
@@ -56,7 +56,7 @@ def matches_chart(hours: Sequence[RuleHour], from_s: int, to_s: int, *, dark: bo
                 scale=alt.Scale(domain=[0, max(highest, 4)]),
                 axis=alt.Axis(tickCount=4, tickMinStep=1, format="~s"),
             ),
-            y2="below:Q",
+            y2=alt.Y2("below:Q"),
             color=alt.Color(
                 "mode:N",
                 title=None,
@@ -97,7 +97,7 @@ def score_chart(histogram: Histogram, at: float, model: float | None, *, dark: b
                 scale=alt.Scale(domain=[0, 1]),
                 axis=alt.Axis(tickCount=10, grid=False),
             ),
-            x2="to:Q",
+            x2=alt.X2("to:Q"),
             y=alt.Y(
                 "posts:Q",
                 title="posts (log)",
@@ -131,15 +131,15 @@ def score_chart(histogram: Histogram, at: float, model: float | None, *, dark: b
         alt.Chart(lines)
         .mark_rule(strokeWidth=2, strokeDash=[5, 3])
         .encode(
-            x="at:Q",
-            color=alt.value(ORANGE),
+            x=alt.X("at:Q"),
+            color=alt.ColorValue(ORANGE),
             tooltip=[alt.Tooltip("word:N", title="line"), alt.Tooltip("at:Q", format=".3f")],
         )
     )
     words = (
         alt.Chart(lines)
         .mark_text(align="left", dx=4, dy=6, fontSize=11, baseline="top", color=ORANGE)
-        .encode(x="at:Q", y=alt.Y("row:Q", scale=None, axis=None), text="word:N")
+        .encode(x=alt.X("at:Q"), y=alt.Y("row:Q", scale=None, axis=None), text=alt.Text("word:N"))
     )
     return framed(bars + rule + words, 200)
 

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import acting, page
+from dashboard.drawing import show_chart
 from dashboard.languages import language_code, language_name
 from dashboard.people import Role
 from dashboard.policy_desk import files_of
@@ -87,7 +88,7 @@ def thresholds() -> None:
         f" {would.posts:,} posts, last {range_name}, in hundredths; nothing is saved."
     )
     with st.container(border=True):
-        st.altair_chart(
+        show_chart(
             score_chart(counts, at, own, dark=page.dark()),
             alt=f"Histogram of {label}: posts by score, on a logarithmic scale; those at or over"
             f" {at:.2f} are marked.",

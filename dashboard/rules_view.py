@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import acting, page
+from dashboard.drawing import show_chart
 from dashboard.people import Role
 from dashboard.policy_desk import PolicyFile, files_of, save
 from dashboard.policy_in_force import forget_policy, policy_in_force
@@ -115,7 +116,7 @@ def _details(row: RuleRow) -> None:
             hours = rule_hours(reader.db, row.id, to_s - 24 * HOUR_S, to_s)
             samples = matched_posts(reader.db, row.id, _SAMPLES)
         st.markdown(f"**Matches an hour**  \n:small[{precision_words(row.precision)}]")
-        st.altair_chart(
+        show_chart(
             matches_chart(hours, to_s - 24 * HOUR_S, to_s, dark=page.dark()),
             alt=f"Bars: matches of rule {row.id} in each of the last 24 hours, UTC, live and shadow.",
         )

@@ -50,16 +50,22 @@ class FeedFilter:
         """Whether it asks for what no index answers."""
         return bool(self.text or self.actions) or self.score_from > 0 or self.score_to < 1
 
-    def where(self) -> tuple[str, list[Any]]:
-        """As SQL conditions, each led by AND, and their parameters."""
+    def where(self, *, searched: bool = False) -> tuple[str, list[Any]]:
+        """As SQL conditions, each led by AND, and their parameters.
+
+        Args:
+            searched: posts are looked through in a row; the index of the abusive ones, which leads
+                from one end of the posts to the other, is kept out of it.
+        """
         sql, parameters = "", list[Any]()
+        toxicity = "(toxicity || '')" if searched else "toxicity"
         if self.sentiments:
             sql += f" AND sentiment IN ({', '.join('?' * len(self.sentiments))})"
             parameters += self.sentiments
         if "any" in self.toxicity:
-            sql += " AND toxicity NOT IN ('', 'none')"
+            sql += f" AND {toxicity} NOT IN ('', 'none')"
         elif self.toxicity:
-            sql += f" AND toxicity IN ({', '.join('?' * len(self.toxicity))})"
+            sql += f" AND {toxicity} IN ({', '.join('?' * len(self.toxicity))})"
             parameters += self.toxicity
         if self.author:
             sql += " AND author <> '' AND author = ?"

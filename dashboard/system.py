@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, page, system_more
+from dashboard.drawing import show_chart
 from dashboard.reader import Status, percentile_ms
 
 _EVERY_S: Final = 3
@@ -115,7 +116,7 @@ def backlog() -> None:
         if not partitions:
             st.caption("The broker has not told where the partitions of `posts` end.")
             return
-        st.altair_chart(
+        show_chart(
             charts.backlog_chart(history, dark=page.dark()),
             alt="Posts waiting for a worker over the last 30 minutes, UTC",
         )
@@ -168,7 +169,7 @@ def latency() -> None:
         if not points:
             st.caption("Nothing was labelled in the last 30 minutes.")
             return
-        st.altair_chart(
+        show_chart(
             charts.latency_chart(points, dark=page.dark()),
             alt="Median and 95th percentile of the latency in ms over the last 30 minutes, UTC",
         )

@@ -9,7 +9,7 @@ from typing import Any, Final
 import altair as alt
 import pandas as pd
 
-from dashboard.charts import BLUE, GREY, ORANGE, SKY, VERMILLION
+from dashboard.charts import AT_TOP, BLUE, GREY, ORANGE, SKY, VERMILLION
 from dashboard.period import Period
 from dashboard.queries.alerts import AlertView
 from dashboard.queries.trends import Figures, Step
@@ -104,7 +104,7 @@ def _alert_marks(alerts: Sequence[AlertView], period: Period) -> list[Any]:
     base = alt.Chart(data).encode(x=_time("at", period), tooltip=tips)
     rules = base.mark_rule(color=ORANGE, strokeWidth=1.5, strokeDash=[2, 2])
     signs = base.mark_text(color=VERMILLION, fontSize=13, dy=-4, baseline="bottom").encode(
-        y=alt.value(0), text="sign:N"
+        y=AT_TOP, text=alt.Text("sign:N")
     )
     return [rules, signs]
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import acting, controls, page, trend_charts
 from dashboard.actions import save_brand
+from dashboard.drawing import show_chart
 from dashboard.page import reading
 from dashboard.people import Role
 from dashboard.period import Period
@@ -92,7 +93,7 @@ def topics() -> None:
                 f" {max(known.counted, 0):,} of {known.held:,} posts held.{some}"
             )
     with right:
-        st.altair_chart(
+        show_chart(
             trend_charts.voice_chart(lines, span, page.now_ms() // 1000),
             alt=f"Posts of each topic over {span.words()}",
         )

@@ -11,6 +11,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import acting, controls, page, trend_charts
+from dashboard.drawing import show_chart
 from dashboard.languages import language_name
 from dashboard.page import names, reading
 from dashboard.people import Role
@@ -210,7 +211,7 @@ def _chart(
     span: Period, steps: Sequence[Step], fired: Sequence[alert_queries.AlertView], story: str
 ) -> None:
     metric = chosen_metric()
-    st.altair_chart(
+    show_chart(
         trend_charts.metric_chart(
             steps, metric, span, fired, now_s=page.now_ms() // 1000, dark=page.dark()
         ),

@@ -272,7 +272,7 @@ def _window(db: Database, from_s: int, to_s: int) -> Window | None:
     """All posts of a stretch, with its sketches."""
     width = _MINUTE_S if to_s - from_s <= _MINUTES_UP_TO_S else _HOUR_S
     parts: dict[int, list[bytes]] = {}
-    for start, record in db.execute(
+    for start, record in db.blobs(
         "SELECT start_s, record FROM metrics WHERE width_s = ? AND dimension = 'all' AND name = 'all'"
         " AND start_s >= ? AND start_s < ?",
         (width, from_s - from_s % width, to_s),

@@ -44,6 +44,21 @@ def test_buckets_add_up_to_the_posts_for_every_step(fill: Fill) -> None:
             assert net_sentiment(found) == pytest.approx(net)
 
 
+@pytest.mark.parametrize("scope", [Scope(), Scope(sources=("mastodon",), languages=("en", "de"))])
+def test_a_total_is_what_its_buckets_add_up_to(fill: Fill, scope: Scope) -> None:
+    made = list(stream_of(900, start_ms=(START_S - 50 * 3600) * 1000, posts_per_s=0.005))
+    with open_reader(fill(made)) as reader:
+        assert reader is not None
+        for name in RANGES:
+            for hours_ago in (0, 1, 13, 24):
+                cut = stretch(name, (START_S - hours_ago * 3600) * 1000)
+                found = reader.buckets(scope, cut.from_s, cut.to_s, cut.step_s)
+                sums = [sum(column) for column in zip(*(b[1:] for b in found), strict=True)]
+                total = reader.total(scope, cut.from_s, cut.to_s)
+                assert [*total] == [cut.from_s, *sums]
+                assert cut.to_s - cut.from_s < 86_400 or (total.posts > 0 and total.abusive > 0)
+
+
 def test_the_scope_narrows_buckets_shares_and_feed_alike(fill: Fill) -> None:
     scope = Scope(sources=("mastodon",), languages=("en", "de"))
     wanted = {
@@ -143,6 +158,19 @@ def test_what_is_scanned_for_is_found_behind_the_newest_posts_too(
             for m in MADE
             if m.label.post
         )
+        abusive = {
+            m.label.post_id: m.label.labels["toxicity"].label
+            for m in reversed(MADE)
+            if m.label.post_id in wanted and m.label.labels["toxicity"].label != "none"
+        }
+        found = [
+            p.post_id for p in reader.feed(Scope(("forum",)), FeedFilter(toxicity=("any",)), 999)
+        ]
+        assert found == list(abusive)
+        insults = FeedFilter(toxicity=("insult", "threat"), score_from=0.01)
+        assert [p.post_id for p in reader.feed(Scope(("forum",)), insults, 999)] == [
+            post_id for post_id, label in abusive.items() if label in ("insult", "threat")
+        ]
         monkeypatch.setattr("dashboard.reader.SEARCHED_POSTS", 50)
         assert len(reader.feed(Scope(), FeedFilter(text="e"), 2000)) <= 50
 
