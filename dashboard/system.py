@@ -200,7 +200,10 @@ def dead_letters() -> None:
         total = sum(n for _, n in reasons)
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown("**:material/mail_off: Dead letters**", width="content")
-            st.badge(f"{total:,}", color="orange" if total else "green")
+            if total:
+                st.badge(f"{total:,} kept", icon=":material/drafts:", color="orange")
+            else:
+                st.badge("none", icon=":material/check_circle:", color="green")
         if not letters:
             st.caption("None: every record on `posts` could be read.")
             return
