@@ -15,8 +15,15 @@ from dashboard.page import reading
 from dashboard.post_drawer import open_post
 from dashboard.queries import trends
 from dashboard.queries.rise import Said, who_says
+from dashboard.scope import EVERYTHING
 from dashboard.trend_metrics import METRICS, parts
-from dashboard.trends_view import chosen_metric, chosen_period, export, groups_of
+from dashboard.trends_view import (
+    chosen_metric,
+    chosen_period,
+    comparison_of,
+    export,
+    groups_of,
+)
 
 _EVERY_S: Final = 20
 _EXAMPLES: Final = 5
@@ -132,7 +139,7 @@ def rising() -> None:
         if reader is None:
             return
         found = trends.rising(reader.db, what, span.from_s, span.to_s, limit=30)
-        now, before = trends.comparison(reader.db, span.from_s, span.to_s)
+        now, before = comparison_of(reader, span, EVERYTHING)
     if not found:
         st.caption(
             f"No {what} were counted in this period: `tidegate aggregate` counts them, minute by"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import streamlit as st
 
@@ -20,15 +20,18 @@ from dashboard.queries import alerts as alert_queries
 from dashboard.queries import trends
 from dashboard.queries.trends import Figures, Step
 from dashboard.reader import Reader
+from dashboard.scope import Scope
 from dashboard.trend_metrics import METRICS, TrendMetric, change, parts, shown, shown_change
 
 _EVERY_S: Final = 20
 _TAGS_OF_S: Final = 86_400
 _MOST_ALERTS: Final = 60
 _MOVERS: Final = 3
+T = TypeVar("T")
 _MOST_GROUPS: Final = 300
 _GROUPS: Final = "trends_groups"
-_GROUPS_MS: Final = 5_000
+_COMPARISON: Final = "trends_comparison"
+_DRAW_MS: Final = 5_000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -133,7 +136,7 @@ def overview() -> None:
             db = reader.db
             steps = trends.series(db, span.from_s, span.to_s, span.step_s, scope=scope, tag=tag)
             if tag is None:
-                now, before = trends.comparison(db, span.from_s, span.to_s, scope=scope)
+                now, before = comparison_of(reader, span, scope)
             else:
                 now, before = _summed(steps)
         _figures(span, now, before)
@@ -259,15 +262,33 @@ def _story(reader: Reader, span: Period, now: Figures, before: Figures) -> str:
 
 def groups_of(reader: Reader, by: trends.By, span: Period) -> list[trends.Group]:
     """The groups of the page's scope, the busiest first; what moved the metric asks for them too."""
-    # The newest answer alone, and only while the page is drawn: the next look asks anew.
-    held: dict[tuple[Any, ...], list[trends.Group]] = st.session_state.setdefault(_GROUPS, {})
-    asked = (by, span, controls.scope(), page.now_ms() // _GROUPS_MS)
-    if asked not in held:
+    scope = controls.scope()
+    return _once_a_draw(
+        _GROUPS,
+        (by, span, scope),
+        lambda: trends.groups(
+            reader.db, by, span.from_s, span.to_s, scope=scope, limit=_MOST_GROUPS
+        ),
+    )
+
+
+def comparison_of(reader: Reader, span: Period, scope: Scope) -> tuple[Figures, Figures]:
+    """The period and the one before it; the page's tabs ask for them too."""
+    return _once_a_draw(
+        _COMPARISON,
+        (span, scope),
+        lambda: trends.comparison(reader.db, span.from_s, span.to_s, scope=scope),
+    )
+
+
+def _once_a_draw(key: str, asked: tuple[Any, ...], find: Callable[[], T]) -> T:
+    """The newest answer alone, and only while the page is drawn: the next look asks anew."""
+    held: dict[tuple[Any, ...], T] = st.session_state.setdefault(key, {})
+    now = (*asked, page.now_ms() // _DRAW_MS)
+    if now not in held:
         held.clear()
-        held[asked] = trends.groups(
-            reader.db, by, span.from_s, span.to_s, scope=controls.scope(), limit=_MOST_GROUPS
-        )
-    return held[asked]
+        held[now] = find()
+    return held[now]
 
 
 def _summed(steps: Sequence[Step]) -> tuple[Figures, Figures]:
