@@ -2,8 +2,8 @@
 
 Bounded: at most `in_flight` batches are between consumer and broker. A batch leaves when it is
 full, or at once when none is being computed, so that a lone post does not wait for company;
-otherwise after `delay_s`, behind the one before it. Labels leave in the order in which posts came; a span is confirmed in
-the ledger only when the broker has confirmed every output of its batch.
+otherwise after `delay_s`, behind the one before it. Labels leave in the order in which posts came;
+a span is confirmed in the ledger only when the broker has confirmed every output of its batch.
 """
 
 from __future__ import annotations

@@ -228,13 +228,16 @@ class _Client:
         self._latencies.clear()
         async with self._patience(count, count / rate * 4 + _GRACE_S):
             reading = asyncio.create_task(self._read(count))
-            begun = time.perf_counter()
-            for number in range(count):
-                wait = number / rate - (time.perf_counter() - begun)
-                if wait > 0:
-                    await asyncio.sleep(wait)
-                await self._post()
-            await reading
+            try:
+                begun = time.perf_counter()
+                for number in range(count):
+                    wait = number / rate - (time.perf_counter() - begun)
+                    if wait > 0:
+                        await asyncio.sleep(wait)
+                    await self._post()
+                await reading
+            finally:
+                reading.cancel()
         return list(self._latencies)
 
     async def _post(self) -> None:

@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 #: On a rebalance or when crashing, a commit that takes longer is given up: it will be read again.
 _COMMIT_TIMEOUT_S: Final = 5.0
-
-
 #: Fetches that come back with records faster than this are gathered: the broker then answers with
 #: what has come in `fetching.GATHER_MS`, one answer for many records.
 _STEADY_S: Final = 0.01

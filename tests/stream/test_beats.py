@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -34,9 +35,27 @@ def first_record(kafka: KafkaSettings, topic: Topic) -> bytes:
         return value
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["topic", "no-topic"])
+#: As in a checkout that is not installed: there is no metadata of the package.
+_BARE = """
+import importlib.metadata as metadata
+known = metadata.version
+def version(name):
+    if name == "tidegate":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+metadata.version = version
+from stream.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "installed"),
+    [(True, True), (False, True), (True, False)],
+    ids=["topic", "no-topic", "not-installed"],
+)
 def test_a_worker_says_how_it_does_and_works_where_it_cannot(
-    told: bool, embedded_broker: EmbeddedBroker, tmp_path: Path
+    told: bool, installed: bool, embedded_broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
     kafka = kafka_settings(embedded_broker, partitions=1)
     with open_admin(kafka) as topics:
@@ -50,9 +69,10 @@ def test_a_worker_says_how_it_does_and_works_where_it_cannot(
         producer.send(POSTS.full_name(kafka.topic_prefix), post, partition=0).get(20)
     # The preset that scores without a model says nothing of models; the browser's tests have one.
     env = kafka_environment(kafka) | {"TIDEGATE_MODELS__PRESET": "null"}
+    command = [TIDEGATE] if installed else [sys.executable, "-c", _BARE]
     with (tmp_path / "log").open("w") as log:
         worker = subprocess.Popen(
-            [TIDEGATE, "worker", "--role", "label"],
+            [*command, "worker", "--role", "label"],
             stdin=subprocess.DEVNULL,
             stderr=log,
             env=clean_environment(env),
@@ -66,6 +86,7 @@ def test_a_worker_says_how_it_does_and_works_where_it_cannot(
             assert beat.worker_id == f"{beat.host}/{beat.pid}/{beat.worker_id.rsplit('/', 1)[1]}"
             assert beat.started_at <= beat.at
             assert beat.models == []
+            assert (beat.version == "not installed") is not installed
     finally:
         worker.terminate()
         code = worker.wait(30)
