@@ -46,7 +46,7 @@ from models.scorer import GPU_BATCH_TOKENS, OnnxScorer
 from models.scores import Prepared, TextScores
 from models.session import GraphSession, SessionOptions
 from stream.bench.load import read_posts
-from stream.records import decode_post
+from stream.post_decoding import decode_post
 
 #: Posts of one call of the scorer, as a worker's batch.
 _CHUNK: Final = 2048

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.manifest import load_manifest
 from stream.bench.load import read_posts
-from stream.records import decode_post
+from stream.post_decoding import decode_post
 
 #: The model's name in its manifest, and its preset's.
 NAME = "measured"

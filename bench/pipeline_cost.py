@@ -22,7 +22,7 @@ from models.null import NullScorer
 from stream.kafka.ledger import Partition, spans_of
 from stream.kafka.publisher import Publisher
 from stream.pipeline import Pipeline
-from stream.records import decode_post
+from stream.post_decoding import decode_post
 
 
 def main(path: Path, batch: int = 512) -> None:

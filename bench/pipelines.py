@@ -22,7 +22,7 @@ from models.devices import available_threads
 from models.manifest import Manifest, Model, load_manifest
 from models.scorer import OnnxScorer
 from stream.bench.load import read_posts
-from stream.records import decode_post
+from stream.post_decoding import decode_post
 
 #: The compact encoder's shape (docs/models/quantisation.md); its vocabulary is the tokenizer's.
 _HIDDEN, _LAYERS, _HEADS, _WIDE, _POSITIONS = 384, 6, 12, 1536, 512

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from models.scores import ModelVersion, TextScores
+from stream.post_decoding import RawPost
 from stream.records import (
     LABEL_SCHEMA,
     MAX_TEXT_CHARS,
@@ -13,7 +14,6 @@ from stream.records import (
     ModelRef,
     Origin,
     Post,
-    RawPost,
     TaskLabel,
     encode,
     label_id,

@@ -19,15 +19,8 @@ from stream.errors import PostError
 from stream.kafka.ledger import Partition, Record, Span
 from stream.kafka.packing import Output
 from stream.labelling import LabelEncoder, label_of, model_refs, retraction_of
-from stream.records import (
-    DeadLetterReason,
-    Origin,
-    Post,
-    RawPost,
-    dead_letter_of,
-    encode,
-    read_post,
-)
+from stream.post_decoding import RawPost, read_post
+from stream.records import DeadLetterReason, Origin, Post, dead_letter_of, encode
 
 #: Headers that a replay sets: where the post stood (file:line), and how often it was tried.
 INPUT_HEADER = "tidegate-input"

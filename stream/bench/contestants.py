@@ -21,12 +21,8 @@ from models.scores import Scorer
 from stream.bench.clock import Clock, Spent
 from stream.kafka.client import aiokafka_config
 from stream.labelling import LabelEncoder, label_of, model_refs
-from stream.records import (
-    Origin,
-    RawPost,
-    encode,
-    read_post,
-)
+from stream.post_decoding import RawPost, read_post
+from stream.records import Origin, encode
 from stream.scoring_process.handle import ScoringProcess
 from stream.settings import Settings, load_settings
 from stream.topics import LABELS, POSTS

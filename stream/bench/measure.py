@@ -123,7 +123,7 @@ def bench_end_to_end(
 ) -> EndToEndBench:
     """The worker's app with the real model beside its scoring path alone, in turns."""
     from stream.app import load_scorer
-    from stream.records import decode_post
+    from stream.post_decoding import decode_post
 
     texts = [decode_post(value).text or "" for _, value in posts]
     texts = [texts[n % len(texts)] for n in range(events)]

@@ -20,7 +20,8 @@ from models.null import NullScorer
 from stream.bench.clock import Clock, Spent
 from stream.kafka.client import bootstrap_servers
 from stream.labelling import label_of, model_refs
-from stream.records import LABEL_SCHEMA, decode_post, encode, rfc3339
+from stream.post_decoding import decode_post
+from stream.records import LABEL_SCHEMA, encode, rfc3339
 from stream.settings import Settings
 from stream.topics import LABELS, POSTS
 

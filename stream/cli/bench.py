@@ -108,7 +108,7 @@ def model(
     """
     from models.benchmark import bench_model
     from stream.bench.load import read_posts
-    from stream.records import decode_post
+    from stream.post_decoding import decode_post
     from stream.settings import load_settings
 
     settings = load_settings().models

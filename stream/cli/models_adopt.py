@@ -246,7 +246,7 @@ def _run(what: Adoption) -> Adopted:
 def _posts(file: str | None) -> list[str]:
     """Texts of posts: of the file, else of the demo's feed."""
     from stream.bench.load import read_posts
-    from stream.records import decode_post
+    from stream.post_decoding import decode_post
 
     return [decode_post(value).text or "" for _, value in read_posts(file)]
 

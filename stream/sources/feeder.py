@@ -24,7 +24,8 @@ from stream.kafka.client import reason_of
 from stream.kafka.closing import closed
 from stream.kafka.packing import DEFAULT_MAX_BATCH_BYTES
 from stream.kafka.states import TopicLayout
-from stream.records import DeadLetterReason, Post, dead_letter_of, decode_post, encode
+from stream.post_decoding import decode_post
+from stream.records import DeadLetterReason, Post, dead_letter_of, encode
 from stream.settings import KafkaSettings
 from stream.sources.files import BadLine, Line
 from stream.sources.producer import started_producer

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream.errors import PostError, SourceError
-from stream.records import DeadLetterReason, Post, decode_post
+from stream.post_decoding import decode_post
+from stream.records import DeadLetterReason, Post
 from stream.sources.chunks import STDIN, read_chunks
 from stream.sources.lines import MAX_LINE_BYTES, RawLine, split_lines
 from stream.sources.tables import Columns, Row, RowReader, columns_of, not_utf8

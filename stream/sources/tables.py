@@ -20,7 +20,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from stream.errors import PostError, SourceError
-from stream.records import DeadLetterReason, Post, post_from_object
+from stream.post_decoding import post_from_object
+from stream.records import DeadLetterReason, Post
 from stream.sources.lines import MAX_LINE_BYTES, RawLine
 
 #: A row may go on over this many lines and bytes; a quote still open then was never closed.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.null import NullScorer
 from models.scores import Prepared, TextScores
 from stream.labelling import label_of, model_refs
-from stream.records import decode_post
+from stream.post_decoding import decode_post
 
 #: A text with this in it makes `PoisonedScorer` fail, as a broken runtime does on one input.
 POISON = "(poison)"

@@ -20,7 +20,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from stream.kafka.client import kafka_python_config
 from stream.kafka.offsets import offset_ranges
-from stream.records import MAX_ORIGINAL_BYTES, decode_dead_letter, decode_post
+from stream.post_decoding import decode_post
+from stream.records import MAX_ORIGINAL_BYTES, decode_dead_letter
 from stream.settings import KafkaSettings
 from stream.sources.lines import MAX_LINE_BYTES
 from tests.conftest import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dashboard.database import database_errors, open_to_read, open_to_write
+from dashboard.database import database_errors, open_to_read
 from dashboard.errors import ReadModelError
 from dashboard.projection import WIDTHS_S, Place, latency_bin, post_row
 from dashboard.reader import open_reader
@@ -390,22 +390,6 @@ def test_text_with_nul_and_any_other_character_comes_back_as_it_was(place: ReadM
         found = reader.post(texts[0])
         assert found is not None
         assert (found[0].post_id, found[1]) == (texts[0], made[0].value)
-
-
-def test_bytes_and_numbers_come_back_as_they_are_stored(place: ReadModelAt) -> None:
-    stored = [bytes(range(256)), b"", b"\\x41", b"\0" * 3]
-    with Store(place) as store:
-        store.apply(batch_of(stream_of(4, start_ms=1_795_000_000_000, posts_per_s=1)))
-    with closing(open_to_write(place)) as db:
-        db.executemany(
-            "UPDATE records SET record = ? WHERE id = ?", [*zip(stored, range(1, 5), strict=True)]
-        )
-    reading = open_to_read(place)
-    assert reading is not None
-    with closing(reading) as db:
-        sql = "SELECT id, record FROM records WHERE id >= ? ORDER BY id"
-        assert db.blobs(sql, [1]) == list(enumerate(stored, 1))
-        assert db.blobs(sql, [5]) == []
 
 
 def test_two_answers_for_one_place_are_one_and_the_first_counts() -> None:

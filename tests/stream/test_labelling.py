@@ -13,16 +13,8 @@ from hypothesis import strategies as st
 from models.null import NullScorer
 from stream.errors import PostError
 from stream.labelling import LabelEncoder, label_of, model_refs
-from stream.records import (
-    MAX_TEXT_CHARS,
-    Origin,
-    Post,
-    RawPost,
-    decode_label,
-    decode_post,
-    encode,
-    read_post,
-)
+from stream.post_decoding import RawPost, decode_post, read_post
+from stream.records import MAX_TEXT_CHARS, Origin, Post, decode_label, encode
 
 ORIGIN = Origin(topic="posts", partition=3, offset=77, timestamp_ms=1_760_000_000_123)
 NOW_MS = 1_760_000_000_555

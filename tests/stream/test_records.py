@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream.errors import PostError
+from stream.post_decoding import decode_post, post_from_object
 from stream.records import (
     MAX_DEPTH,
     MAX_ID_CHARS,
@@ -20,10 +21,8 @@ from stream.records import (
     Post,
     dead_letter_of,
     decode_dead_letter,
-    decode_post,
     encode,
     label_id,
-    post_from_object,
     rfc3339,
 )
 

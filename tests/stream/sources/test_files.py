@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream.errors import SourceError
-from stream.records import MAX_ORIGINAL_BYTES, dead_letter_of, decode_post
+from stream.post_decoding import decode_post
+from stream.records import MAX_ORIGINAL_BYTES, dead_letter_of
 from stream.sources import files
 from stream.sources.files import BadLine, FileSource, Format, Line, PostLine
 from stream.sources.lines import MAX_LINE_BYTES
