@@ -7,6 +7,7 @@ fails the session when something of it still runs.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -20,6 +21,7 @@ from typing import Any, Protocol
 import hypothesis
 import psutil
 import pytest
+import structlog
 
 from stream.kafka.admin import open_admin
 from stream.kafka.embedded import EmbeddedBroker
@@ -89,6 +91,20 @@ def _command_line(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that ran in this process routed its logs: the next test's are not."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in list(root.manager.loggerDict)}
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = [handler for handler in root.handlers if handler in handlers]
+    root.setLevel(level)
+    for name in list(root.manager.loggerDict):
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
 
 
 @pytest.fixture(scope="session")
