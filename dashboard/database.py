@@ -65,6 +65,10 @@ class Database(Protocol):
         """
         ...
 
+    def add(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert many rows, all columns of the table in their order, of keys that are not there yet."""
+        ...
+
     def each(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
         """The rows of a query one after the other, however many there are."""
         ...
@@ -115,6 +119,11 @@ class SqliteDatabase(sqlite3.Connection):
     def put(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """See `Database`."""
         self.executemany(sql, rows)
+
+    def add(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """See `Database`."""
+        if rows:
+            self.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608  constants
 
     def each(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
         """See `Database`."""

@@ -186,7 +186,8 @@ def _put_decisions(  # noqa: C901 - one case after the other of what is held alr
     newest = _newest(decisions)
     held = {row[0]: row[1:] for row in _each(db, _HELD, list(newest))}
     counts = _Counts()
-    rows: list[tuple[Any, ...]] = []
+    added: list[tuple[Any, ...]] = []
+    replaced: list[tuple[Any, ...]] = []
     actions: list[tuple[str, int]] = []
     touched: set[str] = set()
     row = db.execute("SELECT max(id) FROM decisions").fetchone()
@@ -212,13 +213,15 @@ def _put_decisions(  # noqa: C901 - one case after the other of what is held alr
                 counts.add(action, judged, posted_ms, source, language, rules, -1)
         if known is not None or decision.policy_action == "review":
             touched.add(post_id)
-        rows.append((row_id, *decision))
+        (added if known is None else replaced).append((row_id, *decision))
         if not decision.retracted:
             counts.add(
                 decision.action, decision.judged, decision.posted_ms, decision.source,
                 decision.language, decision.rules, 1,
             )  # fmt: skip
-    _write_decisions(db, rows, {row[0] for row in held.values()})
+    db.add("decisions", [row[:-1] for row in added])
+    db.add("decision_details", [(row[0], row[-1]) for row in added if row[-1]])
+    _replace_decisions(db, replaced)
     db.executemany("UPDATE decisions SET policy_action = ? WHERE id = ?", actions)
     counts.write(db)
     # A review may have been read before the decision that it answers.
@@ -235,7 +238,7 @@ def _newest(decisions: Sequence[DecisionRow]) -> dict[str, DecisionRow]:
     return newest
 
 
-def _write_decisions(db: Database, rows: Sequence[tuple[Any, ...]], known: set[int]) -> None:
+def _replace_decisions(db: Database, rows: Sequence[tuple[Any, ...]]) -> None:
     db.put(
         f"{_insert('decisions', 22)} ON CONFLICT (id) DO UPDATE SET {_REPLACED}",
         [row[:-1] for row in rows],
@@ -246,8 +249,7 @@ def _write_decisions(db: Database, rows: Sequence[tuple[Any, ...]], known: set[i
         [(row[0], row[-1]) for row in rows if row[-1]],
     )
     db.executemany(
-        "DELETE FROM decision_details WHERE id = ?",
-        [(row[0],) for row in rows if not row[-1] and row[0] in known],
+        "DELETE FROM decision_details WHERE id = ?", [(row[0],) for row in rows if not row[-1]]
     )
 
 

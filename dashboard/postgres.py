@@ -78,6 +78,8 @@ class PostgresDatabase:
         self._connection = connection
         self._at = at
         self._old = old
+        #: By table: the types of its columns, which no table of ours changes while it is open.
+        self._columns: dict[str, list[int]] = {}
         #: Gets it when it is closed; None: it is closed for good.
         self.taker: Callable[[PostgresDatabase], None] | None = None
 
@@ -102,13 +104,36 @@ class PostgresDatabase:
             f"CREATE TEMP TABLE IF NOT EXISTS incoming_{table} ON COMMIT DELETE ROWS"  # noqa: S608  constants
             f" AS SELECT {columns or '*'} FROM {table} WITH NO DATA"
         )
-        with cursor.copy(f"COPY incoming_{table} FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        self._copy(f"incoming_{table}", rows)
         cursor.execute(
             f"WITH incoming AS (DELETE FROM incoming_{table} RETURNING *)"  # noqa: S608  constants
             f" INSERT INTO {table}{f' ({columns})' if columns else ''} SELECT * FROM incoming{rest}"
         )
+
+    def add(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """See `Database`."""
+        if rows:
+            self._copy(table, rows)
+
+    def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        types = self._types(table)
+        # As text a byte would be two hexadecimal digits, written here and read there.
+        with self._connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+
+    def _types(self, table: str) -> list[int]:
+        """The types of a table's columns, in their order."""
+        known = self._columns.get(table)
+        if known is None:
+            rows = self.execute(
+                "SELECT atttypid::BIGINT FROM pg_attribute WHERE attrelid = to_regclass(?)"
+                " AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+                (table,),
+            )
+            known = self._columns[table] = [row[0] for row in rows]
+        return known
 
     def each(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
         """See `Database`."""

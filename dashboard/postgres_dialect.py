@@ -13,6 +13,7 @@ from typing import Final
 
 from psycopg.adapt import AdaptersMap, Buffer, Dumper, Loader
 from psycopg.postgres import types
+from psycopg.pq import Format
 from psycopg.types.numeric import Int8Dumper
 
 _OUTSIDE_QUOTES = re.compile(r"'[^']*'|\?|\bLIKE\b|\bold\.")
@@ -49,6 +50,13 @@ class _TextIn(Dumper):
         return obj.encode()
 
 
+class _TextInBinary(_TextIn):
+    """The same for a COPY in the binary format, where text is as it is in the other."""
+
+    format = Format.BINARY
+    oid = types["text"].oid
+
+
 class _TextOut(Loader):
     def load(self, data: Buffer) -> str:
         """Text as it was written."""
@@ -79,6 +87,8 @@ class _NumericOut(Loader):
 
 def register_types(adapters: AdaptersMap) -> None:
     """Make a connection take and give values as SQLite does."""
+    adapters.register_dumper(str, _TextInBinary)
+    # The last one is what statements take.
     adapters.register_dumper(str, _TextIn)
     adapters.register_dumper(bool, _BoolIn)
     # One type for every number: a statement is prepared once, not once for every size.

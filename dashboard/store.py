@@ -262,7 +262,8 @@ class Store:
         held = self._held(list(newest))
         model_ids = self._model_ids(posts)
         deltas = Deltas()
-        rows: list[tuple[Any, ...]] = []
+        added: list[tuple[Any, ...]] = []
+        changed: list[tuple[Any, ...]] = []
         gone: list[tuple[int]] = []
         next_id = 1 + (self._one("SELECT max(id) FROM posts") or 0)
         for post_id, post in newest.items():
@@ -280,7 +281,8 @@ class Store:
                     deltas.count(counted, -1)
             models = model_ids.get(post.models, 0)
             score_set = self._score_set(post.score_names)
-            rows.append((row_id, *post[:-4], models, score_set, post.scores, post.record))
+            row = (row_id, *post[:-4], models, score_set, post.scores, post.record)
+            (added if known is None else changed).append(row)
             if post.retracted:
                 gone.append((row_id,))
             else:
@@ -298,11 +300,13 @@ class Store:
                     ),
                     1,
                 )
-        self._db.put(_PUT_POST, [row[:-1] for row in rows])
+        self._db.add("posts", [row[:-1] for row in added])
+        self._db.add("records", [(row[0], row[-1]) for row in added if row[-1]])
+        self._db.put(_PUT_POST, [row[:-1] for row in changed])
         self._db.put(
             "INSERT INTO records VALUES (?, ?)"
             " ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-            [(row[0], row[-1]) for row in rows if row[-1]],
+            [(row[0], row[-1]) for row in changed if row[-1]],
         )
         self._db.executemany("DELETE FROM records WHERE id = ?", gone)
         deltas.write(self._db, {n: names for names, n in self._score_sets.items()})
