@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from signal import Signals
 from typing import Any, Final
 
@@ -30,8 +30,8 @@ from stream.watchdog import Watchdog, error_of
 
 log = get_logger(__name__)
 
-#: Longest wait, at the very end, for a batch that is being computed.
-_COMPUTING_GRACE_S: Final = 1.0
+#: Longest wait, at the very end, for threads that are at work: a model, or a question to a broker.
+_THREADS_GRACE_S: Final = 1.0
 LABELLING: Final = Duty("label")
 
 
@@ -76,6 +76,7 @@ def run_worker(
     """
     set_up_logs(settings.log)
     begun = time.monotonic()
+    others = frozenset(threading.enumerate())
     role = role_named(duty.role)
     output_limits(settings.kafka, role.reads, role.writes)
     if prepared is None:
@@ -117,12 +118,21 @@ def run_worker(
             asyncio.set_event_loop(None)
     reason = worker.crash_reason or app.crash_reason
     error = None if reason is None else error_of(reason)
-    if _still_computing():
-        # Python would wait for these threads before it ends, however long the model takes.
+    # Python would wait for these threads before it ends, however long a model takes or a broker
+    # that is gone is asked.
+    at_work = _still_at_work(others)
+    if any(thread.name.startswith(THREAD_NAME) for thread in at_work):
         log.warning("a batch is still being computed; its posts will be read again")
-        end(error)
     if error is not None:
+        if at_work:
+            end(error)
         raise error
+    _log_counts(app, duty)
+    if at_work:
+        end(None)
+
+
+def _log_counts(app: TidegateApp, duty: Duty) -> None:
     if app.flow is None:
         log.info("stopped", records=app.ledger.confirmed_records)
         return
@@ -156,15 +166,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def _still_computing() -> bool:
-    """Whether a thread of the flow's pool does not end."""
-    deadline = time.monotonic() + _COMPUTING_GRACE_S
-    for thread in threading.enumerate():
-        if thread.name.startswith(THREAD_NAME):
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                return True
-    return False
+def _still_at_work(others: Collection[threading.Thread]) -> list[threading.Thread]:
+    """Threads that do not end, of those that Python waits for; `others` are not ours."""
+    deadline = time.monotonic() + _THREADS_GRACE_S
+    ours = [t for t in threading.enumerate() if t not in others and not t.daemon]
+    for thread in ours:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread for thread in ours if thread.is_alive()]
 
 
 def _end_now(

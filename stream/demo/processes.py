@@ -20,6 +20,8 @@ from stream.settings import ENV_PREFIX, Settings, load_settings
 
 #: What the worker may take to finish the posts in its hands, and the page to say goodbye.
 _STOP_TIMEOUT_S: Final = 8.0
+#: The same for a role whose broker is ours: when we are killed it is gone, too, and takes nothing.
+_POSTS_TIMEOUT_S: Final = 5.0
 
 
 class Processes:
@@ -60,6 +62,7 @@ class Processes:
                     "kafka.replication": 1,
                     # It lets a first member of a group wait for half of this.
                     "kafka.session_timeout_s": 6.0,
+                    "worker.stop_timeout_s": _POSTS_TIMEOUT_S,
                 }
             )
         with open_admin(self.settings.kafka) as admin:
@@ -138,6 +141,7 @@ class Processes:
             f"{ENV_PREFIX}KAFKA__BOOTSTRAP": kafka.bootstrap,
             f"{ENV_PREFIX}KAFKA__SECURITY_PROTOCOL": kafka.security_protocol,
             f"{ENV_PREFIX}KAFKA__SESSION_TIMEOUT_S": str(kafka.session_timeout_s),
+            f"{ENV_PREFIX}WORKER__STOP_TIMEOUT_S": str(self.settings.worker.stop_timeout_s),
             # The log is read by a program: it waits for the event that says "ready".
             f"{ENV_PREFIX}LOG__FORMAT": "json",
             "PYTHONUNBUFFERED": "1",

@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import TIDEGATE, clean_environment
 
 NULL = {"TIDEGATE_MODELS__PRESET": "null"}
+#: A role whose broker is gone waits five seconds for what is in flight, and is ended ten later.
+_GONE_WITHIN_S = 30.0
 ONCE = ("--exit-when-done", "--no-browser", "--json", "--port", "0")
 
 
@@ -49,11 +51,7 @@ class Demo:
         except psutil.NoSuchProcess:
             found = []
         self._known.update({process.pid: process for process in found})
-        return [
-            process
-            for process in self._known.values()
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        ]
+        return [process for process in self._known.values() if _lives(process)]
 
     def find(self, *words: str) -> psutil.Process | None:
         for process in self.family():
@@ -83,8 +81,9 @@ class Demo:
 
     def gone(self) -> None:
         """Wait for every process of it to be gone."""
-        _, alive = psutil.wait_procs(self.family(), timeout=20)
-        assert [process.cmdline() for process in alive] == []
+        _, alive = psutil.wait_procs(self.family(), timeout=_GONE_WITHIN_S)
+        if commands := [" ".join(process.cmdline()) for process in alive if _lives(process)]:
+            pytest.fail(f"still there after {_GONE_WITHIN_S:.0f} s: {commands}\n{self.errors}")
 
     def kill_what_is_left(self) -> None:
         for process in self.family():
@@ -93,6 +92,13 @@ class Demo:
             except psutil.NoSuchProcess:
                 continue
         self.process.communicate()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two
+        return False
 
 
 StartDemo = Callable[..., Demo]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,43 @@ async def test_a_stop_has_a_deadline(embedded_topics: KafkaSettings, tmp_path: P
         await crew.at_work()
         assert await crew.stop(worker) == 0
     assert await committed(embedded_topics) == 0
+
+
+_ASKS_FOR_LONG = """
+import threading, time
+from stream.alerts.watermark import Watermark
+from stream.roles import Duty
+from stream.settings import load_settings
+from stream.worker import run_worker
+
+def look(self, now):
+    # As of a broker that has just gone: in a thread that nobody can end.
+    print("asked", flush=True)
+    time.sleep(3600)
+
+Watermark.look = look
+threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+run_worker(load_settings(), duty=Duty("alert"))
+"""
+
+
+def test_a_stop_waits_for_no_answer(embedded_topics: KafkaSettings, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _ASKS_FOR_LONG],
+            env=clean_environment(kafka_environment(embedded_topics)),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"asked\n"
+        process.terminate()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert '"event": "stopped"' in (tmp_path / "log").read_text()
 
 
 def test_without_a_broker_it_says_so_at_once(run_tidegate: RunTidegate) -> None:
