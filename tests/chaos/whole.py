@@ -13,9 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +34,7 @@ from stream.topics import ALERTS, DECISIONS
 from tests.apache_kafka import ApacheKafka, missing
 from tests.chaos.waves import Traffic
 from tests.conftest import TIDEGATE, clean_environment, kafka_environment, kafka_settings
+from tests.processes import family_of, kill
 from tests.stream.agents.hook_trials import Arrivals
 from tests.stream.hooks.servers import KEY, serve
 
@@ -121,11 +120,8 @@ class WholeWorker:
     def kill(self) -> int:
         """Kill -9 of the supervisor and of every role; how many processes that were."""
         assert self.process is not None
-        parent = psutil.Process(self.process.pid)
-        family = [parent, *parent.children(recursive=True)]
-        for process in family:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        family = family_of(self.process.pid)
+        kill(family)
         psutil.wait_procs(family, timeout=30)
         self.process.wait()
         return len(family)

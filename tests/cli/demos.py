@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import TIDEGATE, clean_environment
+from tests.processes import family_of, kill, lives
 
 NULL = {"TIDEGATE_MODELS__PRESET": "null"}
 #: A role whose broker is gone waits five seconds for what is in flight, and is ended ten later.
@@ -45,13 +46,8 @@ class Demo:
 
     def family(self) -> list[psutil.Process]:
         """Every process of the demo that was ever seen and still lives."""
-        try:
-            found = [psutil.Process(self.process.pid)]
-            found += found[0].children(recursive=True)
-        except psutil.NoSuchProcess:
-            found = []
-        self._known.update({process.pid: process for process in found})
-        return [process for process in self._known.values() if _lives(process)]
+        self._known.update({process.pid: process for process in family_of(self.process.pid)})
+        return [process for process in self._known.values() if lives(process)]
 
     def find(self, *words: str) -> psutil.Process | None:
         for process in self.family():
@@ -82,23 +78,12 @@ class Demo:
     def gone(self) -> None:
         """Wait for every process of it to be gone."""
         _, alive = psutil.wait_procs(self.family(), timeout=_GONE_WITHIN_S)
-        if commands := [" ".join(process.cmdline()) for process in alive if _lives(process)]:
+        if commands := [" ".join(process.cmdline()) for process in alive if lives(process)]:
             pytest.fail(f"still there after {_GONE_WITHIN_S:.0f} s: {commands}\n{self.errors}")
 
     def kill_what_is_left(self) -> None:
-        for process in self.family():
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill(self.family())
         self.process.communicate()
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # between the two
-        return False
 
 
 StartDemo = Callable[..., Demo]

@@ -28,6 +28,7 @@ from tests.conftest import (
     kafka_settings,
     topics_on,
 )
+from tests.processes import kill
 
 PLENTY_S = 60
 
@@ -110,9 +111,7 @@ def worker(kafka: KafkaSettings, tmp_path: Path) -> Iterator[Worker]:
     yield made
     made.process.kill()
     made.process.wait()
-    for child in made.children:
-        if child.is_running():
-            child.kill()
+    kill(made.children)
 
 
 def test_a_signal_stops_every_role_in_good_order(worker: Worker) -> None:

@@ -10,9 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +34,7 @@ from stream.settings import ENV_PREFIX, KafkaSettings
 from stream.topics import ALERTS, DECISIONS
 from tests.apache_kafka import ApacheKafka, missing
 from tests.conftest import TIDEGATE, clean_environment, kafka_environment, kafka_settings
+from tests.processes import kill
 from tests.stream.hooks.servers import KEY, alert, decision, serve
 
 
@@ -136,9 +135,8 @@ class HookWorkers:
     def kill(self) -> None:
         assert self.process is not None
         # The targets' processes first: those whose worker dies end in good order.
-        for child in psutil.Process(self.process.pid).children():
-            child.kill()
-        os.kill(self.process.pid, signal.SIGKILL)
+        parent = psutil.Process(self.process.pid)
+        kill([*parent.children(), parent])
         self.process.wait()
 
     async def stop(self) -> int:

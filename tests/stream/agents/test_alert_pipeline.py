@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -22,6 +21,7 @@ from stream.records import encode
 from stream.settings import KafkaSettings
 from stream.topics import ALERTS, DEAD_LETTERS, DECISIONS, LABELS, POSTS, Topic
 from tests.conftest import StartTidegate, kafka_environment, kafka_settings
+from tests.processes import family_of, kill
 from tests.stream.decisions.labels import label_of, policy_of
 
 POLICY = """
@@ -93,10 +93,9 @@ def _until(condition: Callable[[], bool], what: Callable[[], object]) -> None:
 
 def _kill_all(worker: subprocess.Popen[str]) -> None:
     """Kill -9 of the worker with every role's process."""
-    family = [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
-    for process in family:
-        os.kill(process.pid, signal.SIGKILL)
-    psutil.wait_procs(family, timeout=30)
+    parent, *children = family_of(worker.pid)
+    kill([*children, parent])
+    psutil.wait_procs([*children, parent], timeout=30)
 
 
 def _story(kafka: KafkaSettings) -> Counter[tuple[str, str]]:

@@ -11,6 +11,7 @@ import pytest
 
 from stream.hooks.senders import now_utc, sender_of
 from stream.hooks.verdict import Outcome, Verdict
+from tests.processes import lives
 from tests.stream.hooks.servers import alert, decision, target
 
 
@@ -82,7 +83,7 @@ def _is_gone(pid: int) -> bool:
     except psutil.NoSuchProcess:
         return True
     psutil.wait_procs([process], timeout=5)
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return not lives(process)
 
 
 async def test_it_sees_no_secret_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from stream.errors import BrokerError, MissingExtraError
 from stream.kafka.embedded import EmbeddedBroker
 from stream.kafka.preflight import check_broker
 from stream.settings import Settings
+from tests.processes import lives
 
 
 def _gone(pid: int) -> bool:
@@ -23,13 +24,9 @@ def _gone(pid: int) -> bool:
         process = psutil.Process(pid)
     except psutil.NoSuchProcess:
         return True
-    if process.status() == psutil.STATUS_ZOMBIE:
-        return True
-    try:
-        process.wait(10)
-    except psutil.TimeoutExpired:
-        return False
-    return True
+    if lives(process):
+        psutil.wait_procs([process], timeout=10)
+    return not lives(process)
 
 
 def _child(body: str) -> subprocess.Popen[str]:
