@@ -42,8 +42,7 @@ def test_what_is_added_is_there_as_it_was(place: ReadModelAt, count: int) -> Non
         row[18:] = [n, 0, None if n % 3 else bytes([n % 256, 0, 92])]
         posts.append(tuple(row))
     records = [(n, bytes([n % 256, 0, 92]) * (n % 4)) for n in range(count)]
-    with Store(place):
-        pass  # makes the tables
+    Store(place).close()  # which makes the tables
     with closing(open_to_write(place)) as db:
         with db.exclusively():
             db.add("posts", posts)
